@@ -1,0 +1,43 @@
+package bindery
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// An AccountState is where an account is in its life.
+type AccountState string
+
+// The states of an account.
+const (
+	// AccountWanted: recorded, and possibly made.
+	AccountWanted AccountState = "wanted"
+	// AccountLive: the backend confirmed it.
+	AccountLive AccountState = "live"
+	// AccountRemoving: it must go, and may still let somebody in.
+	AccountRemoving AccountState = "removing"
+	// AccountGone: the backend confirmed that it is gone. The name is a
+	// tombstone: where it reappears, reconcile removes it.
+	AccountGone AccountState = "gone"
+)
+
+// An Account is what Bindery makes on a backend for a binding: a user, a role,
+// a certificate. Its record exists before the backend hears of it.
+type Account struct {
+	Row         int64 // never used twice
+	BindingRow  int64
+	InstanceRow int64
+	Kind        string
+	Server      string
+	Name        string // see [Name]
+	// Material is what the driver's Prepare made: a JSON object with the
+	// password, key pair or whatever the kind needs. Erased when the account is gone.
+	Material Secret
+	// Details are facts, not secrets, that the backend told: a JSON object, for
+	// example a role's oid. Nil until the account is live.
+	Details          json.RawMessage
+	State            AccountState
+	Created, Updated time.Time
+	// Proof says how its end was confirmed; empty while it is not gone.
+	Proof string
+}

@@ -1,0 +1,3 @@
+// Package broker is the life of service instances and service bindings:
+// provision, update, bind, rotate, unbind, deprovision.
+package broker

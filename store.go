@@ -1,0 +1,170 @@
+package bindery
+
+import (
+	"context"
+	"time"
+)
+
+// A Store keeps everything that Bindery must not forget.
+//
+// Update and View give f a transaction, which ends when f returns: committed
+// when f returns nil (after which nothing loses it, power loss included),
+// undone otherwise, and the error is f's. f contains only store calls and
+// changes of its own variables, and may be run again from its start. Two
+// transactions never see each other half done, and no outcome is possible that
+// some order of whole transactions could not have had (no write skew).
+//
+// Errors of a store's own making: CodeNotFound, CodeConflict, CodeBusy as the
+// tables say, CodeUnavailable where the database does not answer.
+type Store interface {
+	Update(ctx context.Context, f func(Tx) error) error
+	View(ctx context.Context, f func(Tx) error) error
+	// NewID returns an id that was never returned before by this store, in any
+	// process. Ids grow within a process, with gaps. It seldom does I/O.
+	NewID(ctx context.Context) (int64, error)
+	// Installation is this store's own id, made when the store was: 6
+	// characters out of [a-z0-9]. Two stores have different ones.
+	Installation() string
+	// Ping answers whether the database can be written.
+	Ping(ctx context.Context) error
+	Close() error
+}
+
+// A Tx reaches the tables within one transaction.
+type Tx interface {
+	Instances() Instances
+	Bindings() Bindings
+	Accounts() Accounts
+	Operations() Operations
+	Events() Events
+	Processes() Processes
+}
+
+// A Page asks for at most Limit rows whose Row is greater than After, in order
+// of Row. Zero Limit: 100; the most is 1000.
+type Page struct {
+	After int64
+	Limit int
+}
+
+// Instances is the table of instances. Removed ones stay as tombstones.
+type Instances interface {
+	// Add records a new one. CodeConflict where a live (not removed) instance of the
+	// platform has the id.
+	Add(ctx context.Context, i Instance) error
+	// Get returns the instance in this row. CodeNotFound.
+	Get(ctx context.Context, row int64) (Instance, error)
+	// Find returns the platform's live instance with the id, else the newest removed one. CodeNotFound.
+	Find(ctx context.Context, platform, id string) (Instance, error)
+	// Save writes every field of i where the row's state is still from. CodeBusy otherwise.
+	Save(ctx context.Context, i Instance, from State) error
+	// Count counts the platform's live instances of a plan, up to limit.
+	Count(ctx context.Context, platform, planID string, limit int) (int, error)
+	// OnServer reports whether a live instance is on the server.
+	OnServer(ctx context.Context, server string) (bool, error)
+	// InUse returns the distinct combinations of offering, plan and server that live
+	// instances have. Its cost grows with the number of combinations, not of instances.
+	InUse(ctx context.Context) ([]PlanUse, error)
+	// List pages through all of them, or through one platform's; removed ones only where asked.
+	List(ctx context.Context, f InstanceFilter, p Page) ([]Instance, error)
+}
+
+// PlanUse is a combination that some live instance has.
+type PlanUse struct{ OfferingID, PlanID, Kind, Server string }
+
+// InstanceFilter narrows a list; zero fields do not.
+type InstanceFilter struct {
+	Platform, PlanID, Server string
+	Removed                  bool // removed ones too
+}
+
+// Bindings is the table of service bindings. Removed ones stay as tombstones.
+type Bindings interface {
+	// Add records a new one. CodeConflict where a live binding of the platform,
+	// of this or another instance, has the id.
+	Add(ctx context.Context, b Binding) error
+	Get(ctx context.Context, row int64) (Binding, error)
+	// Find returns the live binding with these ids, else the newest removed one. CodeNotFound.
+	Find(ctx context.Context, platform, instanceID, id string) (Binding, error)
+	// Save writes every field of b where the row's state is still from. CodeBusy otherwise.
+	Save(ctx context.Context, b Binding, from State) error
+	// Count counts the live bindings of an instance, up to limit.
+	Count(ctx context.Context, instanceRow int64, limit int) (int, error)
+	List(ctx context.Context, f BindingFilter, p Page) ([]Binding, error)
+}
+
+// BindingFilter narrows a list; zero fields do not.
+type BindingFilter struct {
+	Platform    string
+	InstanceRow int64
+	Removed     bool // removed ones too
+}
+
+// Accounts is the table of accounts. Those that are gone stay as tombstones,
+// without their material.
+type Accounts interface {
+	Add(ctx context.Context, a Account) error
+	// OfBinding returns a binding's accounts, those that are gone included.
+	OfBinding(ctx context.Context, bindingRow int64) ([]Account, error)
+	// ByName returns the account with this name on the server. CodeNotFound.
+	ByName(ctx context.Context, server, name string) (Account, error)
+	// Save writes every field of a where the row's state is still from. CodeBusy otherwise.
+	Save(ctx context.Context, a Account, from AccountState) error
+	// List pages through the accounts of a server in this state.
+	List(ctx context.Context, server string, state AccountState, p Page) ([]Account, error)
+}
+
+// Operations is the table of operations.
+type Operations interface {
+	// Add records one that is in progress. CodeBusy where its subject (the
+	// binding, or the instance when BindingRow is 0) has one in progress.
+	Add(ctx context.Context, o Operation) error
+	Get(ctx context.Context, row int64) (Operation, error)
+	// Active returns the one in progress on exactly this subject. CodeNotFound.
+	Active(ctx context.Context, instanceRow, bindingRow int64) (Operation, error)
+	// Latest returns the newest that is not internal on exactly this subject. CodeNotFound.
+	Latest(ctx context.Context, instanceRow, bindingRow int64) (Operation, error)
+	// ActiveOfBindings returns those in progress on bindings of the instance, at most limit.
+	ActiveOfBindings(ctx context.Context, instanceRow int64, limit int) ([]Operation, error)
+	// Save writes every field of o where the row is in progress with o's fence.
+	// CodeBusy otherwise: somebody else finished or claimed it.
+	Save(ctx context.Context, o Operation) error
+	// Claim gives the owner up to limit operations in progress that are due and
+	// that nobody, or no live process, owns: oldest first, with the owner set,
+	// the fence raised by one and Attempts as they were.
+	Claim(ctx context.Context, owner int64, now time.Time, limit int) ([]Operation, error)
+	// NextDue is when the next operation that nobody owns is due; ok is false where there is none.
+	NextDue(ctx context.Context) (due time.Time, ok bool, err error)
+	List(ctx context.Context, f OperationFilter, p Page) ([]Operation, error)
+	// Prune removes up to limit operations that finished before then, and says how many.
+	Prune(ctx context.Context, before time.Time, limit int) (int, error)
+}
+
+// OperationFilter narrows a list; zero fields do not.
+type OperationFilter struct {
+	State       OperationState
+	Platform    string
+	InstanceRow int64
+}
+
+// Events is the audit. It only grows, but for Prune.
+type Events interface {
+	Add(ctx context.Context, e Event) error
+	List(ctx context.Context, f EventFilter, p Page) ([]Event, error)
+	// Prune removes up to limit events from before then, and says how many.
+	Prune(ctx context.Context, before time.Time, limit int) (int, error)
+}
+
+// EventFilter narrows a list; zero fields do not.
+type EventFilter struct {
+	Platform, InstanceID, BindingID string
+}
+
+// Processes says which processes of this store are alive: whose operations
+// must be left alone, and whose may be claimed.
+type Processes interface {
+	// Beat records that the process lives until then.
+	Beat(ctx context.Context, process int64, until time.Time) error
+	// Leave removes it, at shutdown.
+	Leave(ctx context.Context, process int64) error
+}
