@@ -1,0 +1,92 @@
+package telemetry
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"bindery"
+)
+
+// Driver returns d with its calls counted and measured. What comes back has the
+// capabilities that d has, and no others.
+func (m *Metrics) Driver(kind, server string, d bindery.Driver) bindery.Driver {
+	w := &driver{Driver: d, m: m, kind: kind, server: server, busy: m.driverBusy.WithLabelValues(kind, server)}
+	changer, changes := d.(bindery.Changer)
+	pinger, pings := d.(bindery.Pinger)
+	switch {
+	case changes && pings:
+		return struct {
+			*driver
+			bindery.Changer
+			bindery.Pinger
+		}{w, changer, ping{w, pinger}}
+	case changes:
+		return struct {
+			*driver
+			bindery.Changer
+		}{w, changer}
+	case pings:
+		return struct {
+			*driver
+			bindery.Pinger
+		}{w, ping{w, pinger}}
+	}
+	return w
+}
+
+type driver struct {
+	bindery.Driver
+	m            *Metrics
+	kind, server string
+	busy         prometheus.Gauge
+}
+
+// measure is deferred with what it returns when a call begins.
+func (d *driver) measure(method string, err *error) func() {
+	begun := time.Now()
+	d.busy.Inc()
+	return func() {
+		d.busy.Dec()
+		d.m.driverCalls.WithLabelValues(d.kind, d.server, method, outcome(*err)).Inc()
+		d.m.driverSeconds.WithLabelValues(d.kind, d.server, method).Observe(time.Since(begun).Seconds())
+	}
+}
+
+func (d *driver) Provision(ctx context.Context, spec bindery.InstanceSpec) (err error) {
+	defer d.measure("provision", &err)()
+	return d.Driver.Provision(ctx, spec)
+}
+
+func (d *driver) Deprovision(ctx context.Context, spec bindery.InstanceSpec) (err error) {
+	defer d.measure("deprovision", &err)()
+	return d.Driver.Deprovision(ctx, spec)
+}
+
+func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, a bindery.Account) (_ json.RawMessage, err error) {
+	defer d.measure("ensure", &err)()
+	return d.Driver.Ensure(ctx, spec, a)
+}
+
+func (d *driver) Revoke(ctx context.Context, spec bindery.InstanceSpec, a bindery.Account) (err error) {
+	defer d.measure("revoke", &err)()
+	return d.Driver.Revoke(ctx, spec, a)
+}
+
+func (d *driver) Inventory(ctx context.Context, yield func(bindery.Found) error) (err error) {
+	defer d.measure("inventory", &err)()
+	return d.Driver.Inventory(ctx, yield)
+}
+
+type ping struct {
+	d *driver
+	bindery.Pinger
+}
+
+func (p ping) Ping(ctx context.Context) (err error) {
+	defer p.d.measure("ping", &err)()
+	defer func() { p.d.m.Server(p.d.kind, p.d.server, err) }()
+	return p.Pinger.Ping(ctx)
+}

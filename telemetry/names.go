@@ -1,0 +1,42 @@
+package telemetry
+
+// The names of all metrics that Bindery makes itself. docs/operating.md lists
+// what they mean; a test compares the two.
+const (
+	// Requests counts HTTP requests, by face, method, route and status.
+	Requests = "bindery_http_requests_total"
+	// RequestSeconds measures them, by face, method and route.
+	RequestSeconds = "bindery_http_request_duration_seconds"
+	// DriverCalls counts calls of a backend, by kind, server, method and outcome (ok, or an error's code).
+	DriverCalls = "bindery_driver_calls_total"
+	// DriverSeconds measures them, by kind, server and method.
+	DriverSeconds = "bindery_driver_call_duration_seconds"
+	// DriverBusy is how many calls a backend has to answer right now, by kind and server.
+	DriverBusy = "bindery_driver_calls_in_flight"
+	// StoreTransactions counts transactions, by method (update, view) and outcome.
+	StoreTransactions = "bindery_store_transactions_total"
+	// StoreSeconds measures them, by method; waiting for others' commits included.
+	StoreSeconds = "bindery_store_transaction_duration_seconds"
+	// Operations counts operations that ended, by kind, server and result (succeeded, failed).
+	Operations = "bindery_operations_total"
+	// OperationSeconds measures them from their recording to their end, by kind and server.
+	OperationSeconds = "bindery_operation_duration_seconds"
+	// OperationRetries counts runs of operations that ended with a problem and will be run again, by kind and server.
+	OperationRetries = "bindery_operation_retries_total"
+	// ReconcileRuns counts comparisons of a server with the store, by server and outcome.
+	ReconcileRuns = "bindery_reconcile_runs_total"
+	// ReconcileFindings counts what they found, by server and finding (removed, restored, unknown).
+	ReconcileFindings = "bindery_reconcile_findings_total"
+	// ServerUp is 1 where the server answered its last check, 0 otherwise, by kind and server.
+	ServerUp = "bindery_server_up"
+	// Reloads counts reloads of the configuration, by result (applied, refused).
+	Reloads = "bindery_config_reloads_total"
+	// Build is always 1 and carries the version.
+	Build = "bindery_build_info"
+)
+
+// Names lists them, for the test of the documents.
+var Names = []string{
+	Requests, RequestSeconds, DriverCalls, DriverSeconds, DriverBusy, StoreTransactions, StoreSeconds,
+	Operations, OperationSeconds, OperationRetries, ReconcileRuns, ReconcileFindings, ServerUp, Reloads, Build,
+}
