@@ -48,15 +48,21 @@ func (v *vault) place(id int64) []byte {
 // what would be written now could not be read together with what is there.
 func (v *vault) load(ctx context.Context, db *sql.DB, d dialect, installation string) error {
 	v.installation = installation
-	wrapped, err := v.keys.Generate(v.place(1))
-	if err != nil {
+	var any bool
+	if err := db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM data_keys)`).Scan(&any); err != nil {
 		return err
 	}
-	// Only where there is none at all: after a rotation the first one is gone.
-	_, err = db.ExecContext(ctx, d.rebind(`INSERT INTO data_keys (id, created, wrapped)
-		SELECT ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM data_keys) ON CONFLICT DO NOTHING`), 1, now(), wrapped)
-	if err != nil {
-		return err
+	if !any {
+		wrapped, err := v.keys.Generate(v.place(1))
+		if err != nil {
+			return err
+		}
+		// A replica that starts at the same time may be first.
+		_, err = db.ExecContext(ctx, d.rebind(`INSERT INTO data_keys (id, created, wrapped) VALUES (1, ?, ?) ON CONFLICT DO NOTHING`),
+			now(), wrapped)
+		if err != nil {
+			return err
+		}
 	}
 	return v.reload(ctx, db, true)
 }
