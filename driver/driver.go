@@ -1,0 +1,13 @@
+// Package driver lists what Bindery can make accounts on.
+package driver
+
+import (
+	"bindery"
+	"bindery/driver/redis"
+)
+
+// Kinds are all kinds of backend, by the name that the configuration gives
+// them. To add one, add a folder and a line.
+var Kinds = map[string]bindery.Kind{
+	"redis": redis.Kind,
+}

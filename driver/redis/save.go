@@ -1,0 +1,169 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+const (
+	// A save writes every user and stops the server meanwhile. Revocations wait
+	// for one, so that saves follow each other with a pause as long as the save
+	// was; those that nobody waits for take a twentieth of the server's time at most.
+	backgroundShare = 20
+	backgroundPause = time.Second
+)
+
+// A saver puts the users on disk: one ACL SAVE for all revocations that waited
+// while the one before was running.
+type saver struct {
+	pool    *pool
+	timeout time.Duration
+	ctx     context.Context // ends when the driver closes
+	cancel  context.CancelFunc
+
+	mu      sync.Mutex
+	waiting []*confirmation
+	running bool
+	timer   *time.Timer   // of the next save in the background; nil: none is due
+	took    time.Duration // by the save before
+	without bool          // the server has no ACL file: a restart forgets its users anyway
+}
+
+// A confirmation is a revocation that waits for its save.
+type confirmation struct {
+	name string
+	done chan error // has room for one
+}
+
+func newSaver(p *pool, timeout time.Duration) *saver {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &saver{pool: p, timeout: timeout, ctx: ctx, cancel: cancel}
+}
+
+// confirm returns when a save that began after this call is done, and the user
+// was found to be missing after that.
+func (s *saver) confirm(ctx context.Context, name string) error {
+	c := &confirmation{name: name, done: make(chan error, 1)}
+	s.mu.Lock()
+	s.waiting = append(s.waiting, c)
+	s.start()
+	s.mu.Unlock()
+	select {
+	case err := <-c.done:
+		return err
+	case <-ctx.Done():
+		return silent(context.Cause(ctx))
+	}
+}
+
+// soon has the users saved before long, so that a server that crashes forgets
+// few of them.
+func (s *saver) soon() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.timer != nil || s.without || s.ctx.Err() != nil {
+		return
+	}
+	s.timer = time.AfterFunc(max(backgroundPause, backgroundShare*s.took), func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.timer != nil { // nil: a save came in between
+			s.start()
+		}
+	})
+}
+
+// start starts the loop unless it runs. The caller holds the lock.
+func (s *saver) start() {
+	if !s.running {
+		s.running = true
+		go s.run()
+	}
+}
+
+// run saves until nobody waits.
+func (s *saver) run() {
+	for {
+		s.mu.Lock()
+		batch := s.waiting
+		s.waiting = nil
+		s.stopTimer() // this save does its work
+		s.mu.Unlock()
+
+		started := time.Now()
+		s.save(batch)
+		took := time.Since(started)
+
+		s.mu.Lock()
+		s.took = took
+		if len(s.waiting) == 0 {
+			s.running = false
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+		select {
+		case <-time.After(took):
+		case <-s.ctx.Done():
+		}
+	}
+}
+
+func (s *saver) stopTimer() {
+	if s.timer != nil {
+		s.timer.Stop()
+		s.timer = nil
+	}
+}
+
+// save saves, and tells everybody in the batch how it went.
+func (s *saver) save(batch []*confirmation) {
+	ctx, cancel := context.WithTimeout(s.ctx, s.timeout)
+	defer cancel()
+	var left []*goredis.Cmd
+	err := s.pool.call(ctx, func(p goredis.Pipeliner, _ *session) {
+		p.Do(ctx, saveUsers()...)
+		left = left[:0]
+		for _, c := range batch {
+			left = append(left, p.Do(ctx, getUser(c.name)...))
+		}
+	})
+	without := err != nil && strings.Contains(err.Error(), "not configured to use an ACL file")
+	if without {
+		err = nil
+	}
+	s.mu.Lock()
+	s.without = without
+	s.mu.Unlock()
+	for i, c := range batch {
+		if err != nil {
+			c.done <- err
+		} else {
+			c.done <- absent(left[i])
+		}
+	}
+}
+
+// absent turns the answer to getUser into an error unless the user is missing.
+func absent(reply *goredis.Cmd) error {
+	switch _, err := reply.Result(); {
+	case err == nil:
+		return refused(fmt.Errorf("a user that was deleted is there again"))
+	case err == goredis.Nil: //nolint:errorlint // it is never wrapped
+		return nil
+	default:
+		return refused(err)
+	}
+}
+
+func (s *saver) close() {
+	s.cancel()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopTimer()
+}
