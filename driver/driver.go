@@ -3,11 +3,13 @@ package driver
 
 import (
 	"bindery"
+	"bindery/driver/postgres"
 	"bindery/driver/redis"
 )
 
 // Kinds are all kinds of backend, by the name that the configuration gives
 // them. To add one, add a folder and a line.
 var Kinds = map[string]bindery.Kind{
-	"redis": redis.Kind,
+	"postgresql": postgres.Kind,
+	"redis":      redis.Kind,
 }

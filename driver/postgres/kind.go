@@ -1,0 +1,74 @@
+package postgres
+
+import (
+	"encoding/json"
+
+	"bindery"
+)
+
+// Kind is PostgreSQL, 12 and later.
+var Kind = bindery.Kind{
+	Open: open,
+	CheckServer: func(raw json.RawMessage) error {
+		_, err := parseServer(raw)
+		return err
+	},
+	CheckPlan: func(raw json.RawMessage) error {
+		_, err := parsePlan(raw)
+		return err
+	},
+	Exclusive: func(json.RawMessage) bool { return false },
+	Schemas:   schemas,
+	Aliases:   []string{aliasJDBC, aliasMinibroker},
+	Tags:      []string{"postgresql", "postgres", "relational"},
+}
+
+// schemas returns the schemas of a plan's parameters. Settings that parsePlan
+// refuses have none.
+func schemas(raw json.RawMessage) (instanceCreate, instanceUpdate, bindingCreate json.RawMessage) {
+	s, err := parsePlan(raw)
+	if err != nil {
+		return nil, nil, nil
+	}
+	instance := map[string]any{}
+	if len(s.Extensions) > 0 {
+		instance["extensions"] = map[string]any{
+			"description": "PostgreSQL extensions to create. They can be added later, and not be taken away.",
+			"type":        "array",
+			"uniqueItems": true,
+			"items":       map[string]any{"type": "string", "enum": s.Extensions},
+		}
+	}
+	most := mostLimit
+	if s.MaxConnectionLimit > 0 {
+		most = s.MaxConnectionLimit
+	}
+	binding := map[string]any{
+		"access": map[string]any{
+			"description": "What the binding may do with the database.",
+			"type":        "string",
+			"enum":        []string{readWrite, readOnly},
+			"default":     readWrite,
+		},
+		"connection_limit": map[string]any{
+			"description": "How many connections the binding may have open at once.",
+			"type":        "integer",
+			"minimum":     1,
+			"maximum":     most,
+		},
+	}
+	return schema(instance), schema(instance), schema(binding)
+}
+
+func schema(properties map[string]any) json.RawMessage {
+	raw, err := json.Marshal(map[string]any{
+		"$schema":              "http://json-schema.org/draft-04/schema#",
+		"type":                 "object",
+		"properties":           properties,
+		"additionalProperties": false,
+	})
+	if err != nil {
+		return nil // cannot happen: strings and numbers
+	}
+	return raw
+}

@@ -1,0 +1,281 @@
+package postgres
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Everything that is sent. Several statements in one string are one round trip
+// and one transaction, which either happens or does not.
+
+// readers is the name of an instance's read-only group.
+func readers(group string) string { return group + readersSuffix }
+
+// readersSuffix cannot end a name of [bindery.Name]: the last part of those has no underscore.
+const readersSuffix = "_ro"
+
+// createAccount makes a login role that acts as its group, so that what it
+// makes belongs to the group and nothing but a membership depends on the role.
+func createAccount(name, group, verifier string, limit int) string {
+	return "CREATE ROLE " + ident(name) + " LOGIN PASSWORD " + literal(verifier) +
+		" CONNECTION LIMIT " + strconv.Itoa(limit) + " IN ROLE " + ident(group) +
+		"; ALTER ROLE " + ident(name) + " SET role TO " + ident(group) +
+		"; " + roleOID(name)
+}
+
+// resetAccount gives an existing role back what createAccount gave it. A role
+// may have changed its own password and settings, in general and per database.
+func resetAccount(name, group, database, verifier string, limit int) string {
+	return "ALTER ROLE " + ident(name) + " LOGIN INHERIT NOCREATEDB NOCREATEROLE PASSWORD " + literal(verifier) +
+		" VALID UNTIL 'infinity' CONNECTION LIMIT " + strconv.Itoa(limit) +
+		"; ALTER ROLE " + ident(name) + " RESET ALL" +
+		"; ALTER ROLE " + ident(name) + " IN DATABASE " + ident(database) + " RESET ALL" +
+		"; ALTER ROLE " + ident(name) + " SET role TO " + ident(group) +
+		"; GRANT " + ident(group) + " TO " + ident(name) +
+		"; " + roleOID(name)
+}
+
+// roleOID finds the role's oid; no row when there is no such role.
+func roleOID(name string) string {
+	return "SELECT oid FROM pg_catalog.pg_roles WHERE rolname = " + literal(name)
+}
+
+// dropAccount answers with the oid that the role had, by which its sessions are found.
+func dropAccount(name string) string {
+	return roleOID(name) + "; DROP ROLE IF EXISTS " + ident(name)
+}
+
+// lockAccount keeps new sessions out.
+func lockAccount(name string) string { return "ALTER ROLE " + ident(name) + " NOLOGIN" }
+
+// memberships lists the groups that a role is in.
+func memberships(name string) string {
+	return "SELECT DISTINCT g.rolname FROM pg_catalog.pg_auth_members m" +
+		" JOIN pg_catalog.pg_roles g ON g.oid = m.roleid JOIN pg_catalog.pg_roles r ON r.oid = m.member" +
+		" WHERE r.rolname = " + literal(name)
+}
+
+func leave(name string, groups []string) string {
+	return "REVOKE " + idents(groups) + " FROM " + ident(name)
+}
+
+// endSessions ends the sessions that role oids opened, and lists what still
+// runs, in three results:
+//
+//  1. the backends that are in a transaction, which every backend is from before
+//     it looks its role up until it shows in the list of sessions;
+//  2. the sessions that it ended, or tried to;
+//  3. the backends that show in the list of sessions.
+//
+// What is in the first and not in the third may be a session of the role that
+// is just being opened. The order matters: the list of sessions is read once,
+// after the first result.
+//
+// An oid that a role of another name has by now is left alone. With orphans,
+// sessions of any role that no longer exists count too, in databases whose name
+// begins with prefix.
+func endSessions(name string, oids []uint32, orphans bool, prefix string) string {
+	which := []string{"false"}
+	for _, oid := range oids {
+		// Written as a comparison with a constant: the list can be long, the roles are few.
+		which = append(which, "a.usesysid = "+strconv.FormatUint(uint64(oid), 10))
+	}
+	gone := "pg_catalog.pg_get_userbyid(a.usesysid) = 'unknown (OID=' || a.usesysid || ')'"
+	cond := "(" + strings.Join(which, " OR ") + ") AND (" + gone + " OR pg_catalog.pg_get_userbyid(a.usesysid) = " + literal(name) + ")"
+	if orphans {
+		cond = "(" + cond + ") OR (" + gone + " AND a.datid IN (SELECT oid FROM pg_catalog.pg_database" +
+			" WHERE pg_catalog.starts_with(datname, " + literal(prefix) + ")))"
+	}
+	return "SELECT pid FROM pg_catalog.pg_locks WHERE locktype = 'virtualxid' AND pid <> pg_catalog.pg_backend_pid()" +
+		"; SELECT a.pid, pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_get_activity(NULL) a WHERE " + cond +
+		"; SELECT a.pid FROM pg_catalog.pg_stat_get_activity(NULL) a WHERE a.usesysid IS NOT NULL OR a.datid IS NOT NULL"
+}
+
+// endOwn ends sessions of Bindery itself and lists those that still run: the
+// named ones and, when others is set, all of this installation that do not
+// carry the current process's prefix.
+func endOwn(names []string, others bool, installation, process string) string {
+	cond := "false"
+	if len(names) > 0 {
+		cond = "application_name IN (" + literals(names) + ")"
+	}
+	if others {
+		cond += " OR (pg_catalog.starts_with(application_name, " + literal(installation) +
+			") AND NOT pg_catalog.starts_with(application_name, " + literal(process) + "))"
+	}
+	return "SELECT pid, pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_get_activity(NULL)" +
+		" WHERE usesysid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user)" +
+		" AND pid <> pg_catalog.pg_backend_pid() AND (" + cond + ")"
+}
+
+// dependents lists the databases in which something depends on a role, and
+// whether the role owns anything there; an empty name stands for what all
+// databases share.
+func dependents(name string) string {
+	return "SELECT coalesce(d.datname, ''), pg_catalog.bool_or(s.deptype = 'o')" +
+		" FROM pg_catalog.pg_shdepend s LEFT JOIN pg_catalog.pg_database d ON d.oid = s.dbid" +
+		" WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass" +
+		" AND s.refobjid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = " + literal(name) + ") GROUP BY 1"
+}
+
+// grantors lists who owns what a role was granted in the current database.
+func grantors(name string) string {
+	const owners = "SELECT 'pg_catalog.pg_class'::pg_catalog.regclass AS class, oid AS obj, relowner AS owner FROM pg_catalog.pg_class" +
+		" UNION ALL SELECT 'pg_catalog.pg_namespace'::pg_catalog.regclass, oid, nspowner FROM pg_catalog.pg_namespace" +
+		" UNION ALL SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass, oid, proowner FROM pg_catalog.pg_proc" +
+		" UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass, oid, typowner FROM pg_catalog.pg_type" +
+		" UNION ALL SELECT 'pg_catalog.pg_default_acl'::pg_catalog.regclass, oid, defaclrole FROM pg_catalog.pg_default_acl" +
+		" UNION ALL SELECT 'pg_catalog.pg_largeobject'::pg_catalog.regclass, oid, lomowner FROM pg_catalog.pg_largeobject_metadata"
+	return "SELECT DISTINCT r.rolname FROM pg_catalog.pg_shdepend s JOIN (" + owners + ") o ON o.class = s.classid AND o.obj = s.objid" +
+		" JOIN pg_catalog.pg_roles r ON r.oid = o.owner" +
+		" WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND s.deptype = 'a'" +
+		" AND s.refobjid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = " + literal(name) + ")" +
+		" AND s.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
+}
+
+// borrow makes Bindery's own role a member of others. It is always followed by
+// giveBack in the same transaction: a lasting membership per instance would make
+// every permission check of Bindery's role slower. From 16 on the right to make
+// a role and the right to act as it are apart.
+func borrow(major int, roles ...string) string {
+	sql := "GRANT " + idents(roles) + " TO CURRENT_USER"
+	if major >= 16 {
+		sql += " WITH INHERIT TRUE, SET TRUE"
+	}
+	return sql
+}
+
+func giveBack(roles ...string) string {
+	return "; REVOKE " + idents(roles) + " FROM CURRENT_USER"
+}
+
+// reassign gives what a role owns in the current database, which is its
+// instance's own, to the instance, and takes away what it was granted.
+func reassign(major int, name, group string) string {
+	return borrow(major, name, group) +
+		"; REASSIGN OWNED BY " + ident(name) + " TO " + ident(group) +
+		"; DROP OWNED BY " + ident(name) +
+		giveBack(name, group)
+}
+
+// dropGranted takes away what a role was granted in the current database. Only
+// the owner's hand can do that, so Bindery acts as the owners meanwhile.
+func dropGranted(major int, name string, owners []string) string {
+	roles := append([]string{name}, owners...)
+	return borrow(major, roles...) + "; DROP OWNED BY " + ident(name) + giveBack(roles...)
+}
+
+// groupsOf lists the group roles of an instance that exist.
+func groupsOf(group string) string {
+	return "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN (" + literals([]string{group, readers(group)}) + ")"
+}
+
+func createGroups(names []string) string {
+	var out []string
+	for _, name := range names {
+		out = append(out, "CREATE ROLE "+ident(name)+" NOLOGIN")
+	}
+	return strings.Join(out, "; ")
+}
+
+func dropGroups(group string) string {
+	return "DROP ROLE IF EXISTS " + idents([]string{group, readers(group)})
+}
+
+// databaseState finds a database; one with the limit invalidDatabase is the rest of an interrupted DROP DATABASE.
+func databaseState(name string) string {
+	return "SELECT datconnlimit FROM pg_catalog.pg_database WHERE datname = " + literal(name)
+}
+
+const invalidDatabase = "-2"
+
+// createDatabase makes a database that nobody can connect to until
+// shareDatabase has closed it to PUBLIC. Bindery's role owns it, not the group:
+// an owner could lift the plan's limits and let other roles connect.
+func createDatabase(name string) string {
+	return "CREATE DATABASE " + ident(name) + " TEMPLATE template1 ALLOW_CONNECTIONS false"
+}
+
+// shareDatabase sets who may connect, and the plan's limits.
+func shareDatabase(name string, s planSettings) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "REVOKE ALL ON DATABASE %s FROM PUBLIC", ident(name))
+	fmt.Fprintf(&b, "; GRANT CONNECT, CREATE, TEMPORARY ON DATABASE %s TO %s", ident(name), ident(name))
+	fmt.Fprintf(&b, "; GRANT CONNECT ON DATABASE %s TO %s", ident(name), ident(readers(name)))
+	for _, t := range s.timeouts() {
+		if t.value == 0 {
+			fmt.Fprintf(&b, "; ALTER DATABASE %s RESET %s", ident(name), t.name)
+		} else {
+			fmt.Fprintf(&b, "; ALTER DATABASE %s SET %s TO %s", ident(name), t.name, milliseconds(t.value))
+		}
+	}
+	fmt.Fprintf(&b, "; ALTER DATABASE %s CONNECTION LIMIT %d ALLOW_CONNECTIONS true", ident(name), unlimited(s.ConnectionLimit))
+	return b.String()
+}
+
+// limitDatabase sets the number of connections that a database takes.
+func limitDatabase(name string, limit int) string {
+	return "ALTER DATABASE " + ident(name) + " CONNECTION LIMIT " + strconv.Itoa(limit)
+}
+
+// furnishDatabase runs in the instance's own database: the public schema
+// belongs to the group, and what the group makes can be read by the readers.
+// Extensions are made by the group, so that the application can update them.
+func furnishDatabase(major int, group string, extensions []string) string {
+	g, ro := ident(group), ident(readers(group))
+	defaults := "; ALTER DEFAULT PRIVILEGES FOR ROLE " + g + " GRANT "
+	sql := borrow(major, group) +
+		// An application may have dropped it, as some tools do to start afresh.
+		"; CREATE SCHEMA IF NOT EXISTS public AUTHORIZATION " + g +
+		"; ALTER SCHEMA public OWNER TO " + g +
+		"; REVOKE ALL ON SCHEMA public FROM PUBLIC" +
+		"; GRANT USAGE ON SCHEMA public TO " + ro +
+		defaults + "USAGE ON SCHEMAS TO " + ro +
+		defaults + "SELECT ON TABLES TO " + ro +
+		defaults + "SELECT ON SEQUENCES TO " + ro
+	if len(extensions) > 0 {
+		sql += "; SET LOCAL ROLE " + g
+		for _, x := range extensions {
+			sql += "; CREATE EXTENSION IF NOT EXISTS " + ident(x) + " WITH SCHEMA public CASCADE"
+		}
+		sql += "; RESET ROLE"
+	}
+	return sql + giveBack(group)
+}
+
+func closeDatabase(name string) string {
+	return "ALTER DATABASE " + ident(name) + " ALLOW_CONNECTIONS false"
+}
+
+// endDatabase ends the sessions in a database and lists those that still run.
+func endDatabase(name string) string {
+	return "SELECT a.pid, pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_get_activity(NULL) a" +
+		" WHERE a.usesysid IS NOT NULL AND a.pid <> pg_catalog.pg_backend_pid()" +
+		" AND a.datid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = " + literal(name) + ")"
+}
+
+func dropDatabase(name string) string { return "DROP DATABASE IF EXISTS " + ident(name) }
+
+// inventory lists the databases, then the roles, whose names begin with prefix.
+func inventory(prefix string) string {
+	return "SELECT datname FROM pg_catalog.pg_database WHERE pg_catalog.starts_with(datname, " + literal(prefix) + ")" +
+		"; SELECT rolname FROM pg_catalog.pg_roles WHERE pg_catalog.starts_with(rolname, " + literal(prefix) + ")"
+}
+
+// ping finds what Bindery's role may do, then the databases that anybody may connect to.
+const ping = "SELECT pg_catalog.current_setting('server_version_num')::int, rolsuper OR (rolcreaterole AND rolcreatedb)," +
+	" rolsuper OR pg_catalog.pg_has_role(oid, 'pg_signal_backend', 'USAGE')" +
+	" FROM pg_catalog.pg_roles WHERE rolname = current_user" +
+	"; SELECT count(*) FROM pg_catalog.pg_database WHERE datallowconn" +
+	" AND pg_catalog.has_database_privilege('public', oid, 'CONNECT')"
+
+func unlimited(limit int) int {
+	if limit == 0 {
+		return -1
+	}
+	return limit
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
