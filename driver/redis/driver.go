@@ -246,8 +246,9 @@ func (d *driver) Ping(ctx context.Context) error {
 		p.Do(ctx, getUser(nobody)...)
 		p.Do(ctx, deleteUser(nobody)...)
 		p.Do(ctx, killConnection(s.id+1<<40)...)
+		p.Do(ctx, selectDatabase(0)...)
 		p.Do(ctx, "SCAN", 0, "MATCH", nobody, "COUNT", 1)
-		p.Do(ctx, "UNLINK", nobody)
+		p.Do(ctx, unlinkKeys([]string{nobody})...)
 	})
 	if err != nil {
 		return err

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -48,7 +47,7 @@ func openDriver(t testing.TB, s bindery.Server) bindery.Driver {
 }
 
 // promise describes a server to the suite. Adjust may change how Bindery logs in.
-func promise(r *devserver.Redis, adjust func(*bindery.Server)) drivertest.Server {
+func promise(t *testing.T, r *devserver.Redis, adjust func(*bindery.Server)) drivertest.Server {
 	return drivertest.Server{
 		Open: func(t testing.TB, installation string) bindery.Driver {
 			s := configured(r, installation)
@@ -57,10 +56,12 @@ func promise(r *devserver.Redis, adjust func(*bindery.Server)) drivertest.Server
 			}
 			return openDriver(t, s)
 		},
-		Timeout:           callTimeout,
-		Login:             login,
-		IsAuthFailure:     isAuthFailure,
-		Trespass:          trespass,
+		Timeout:       callTimeout,
+		Login:         login,
+		IsAuthFailure: isAuthFailure,
+		Trespass: func(ctx context.Context, mine, theirs bindery.Credential, key string) error {
+			return trespass(t, ctx, mine, theirs, key)
+		},
 		BindingParameters: json.RawMessage(`{"access":"read-write"}`),
 		ReadOnly:          json.RawMessage(`{"access":"read-only"}`),
 		Aliases:           redis.Kind.Aliases,
@@ -75,8 +76,8 @@ func promise(r *devserver.Redis, adjust func(*bindery.Server)) drivertest.Server
 func TestDriver(t *testing.T) {
 	t.Parallel()
 	drivertest.Run(t,
-		func(t *testing.T) drivertest.Server { return promise(servertest.SharedRedis(t), nil) },
-		func(t *testing.T) drivertest.Server { return promise(servertest.Redis(t), nil) })
+		func(t *testing.T) drivertest.Server { return promise(t, servertest.SharedRedis(t), nil) },
+		func(t *testing.T) drivertest.Server { return promise(t, servertest.Redis(t), nil) })
 }
 
 func isAuthFailure(err error) bool { return err != nil && strings.HasPrefix(err.Error(), "WRONGPASS ") }
@@ -134,61 +135,3 @@ func (s *session) Read(ctx context.Context, key string) (string, error) {
 func (s *session) Alive(ctx context.Context) error { return s.conn.Ping(ctx).Err() }
 
 func (s *session) Close() error { return errors.Join(s.conn.Close(), s.client.Close()) }
-
-// trespass tries the ways to another's key that Redis has had.
-func trespass(ctx context.Context, mine, theirs bindery.Credential, key string) error {
-	s, err := connect(ctx, mine)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = s.Close() }()
-	own, other := s.prefix, theirs.Object["prefix"].(string)
-	target := other + key
-	if err := s.conn.RPush(ctx, own+"list", key).Err(); err != nil {
-		return fmt.Errorf("prepare: %w", err)
-	}
-	attempts := [][]any{
-		{"GET", target}, {"SET", target, "x"}, {"DEL", target}, {"TYPE", target}, {"EXISTS", target}, {"DUMP", target},
-		{"RENAME", own + "list", target}, {"MGET", own + "list", target}, {"OBJECT", "ENCODING", target},
-		{"MEMORY", "USAGE", target}, {"WATCH", target}, {"LCS", own + "list", target},
-		{"COPY", target, own + "copy"}, {"COPY", own + "list", own + "list", "DB", "1"}, {"MOVE", own + "list", "1"},
-		{"SORT", own + "list", "BY", "nosort", "GET", other + "*"}, {"SORT", own + "list", "STORE", target},
-		{"SORT_RO", own + "list", "BY", other + "*"}, {"BITOP", "AND", own + "b", target},
-		{"GEORADIUS", own + "geo", 0, 0, 1, "m", "STORE", target}, {"XREAD", "STREAMS", target, "0"},
-		{"EVAL", "return redis.call('GET', KEYS[1])", 1, target},
-		{"EVAL", "return redis.call('GET', ARGV[1])", 0, target},
-		{"EVAL_RO", "return redis.call('GET', ARGV[1])", 0, target},
-		{"EVAL", "return redis.call('KEYS', '*')", 0},
-		{"SUBSCRIBE", other + "channel"}, {"PSUBSCRIBE", "*"}, {"PSUBSCRIBE", other + "*"}, {"SSUBSCRIBE", other + "c"},
-		{"PUBLISH", other + "channel", "x"}, {"SPUBLISH", other + "c", "x"}, {"SUBSCRIBE", "__keyevent@0__:set"},
-		{"SCAN", 0}, {"KEYS", "*"}, {"RANDOMKEY"}, {"DBSIZE"}, {"INFO"}, {"SELECT", 1}, {"SWAPDB", 0, 1},
-		{"FLUSHALL"}, {"FLUSHDB"}, {"MONITOR"}, {"CONFIG", "GET", "*"}, {"DEBUG", "SLEEP", 0}, {"SHUTDOWN", "NOSAVE"},
-		{"ACL", "LIST"}, {"ACL", "USERS"}, {"ACL", "WHOAMI"}, {"ACL", "SETUSER", "x"}, {"ACL", "LOG"}, {"ACL", "DRYRUN", "x", "get"},
-		{"CLIENT", "LIST"}, {"CLIENT", "KILL", "ID", 1}, {"CLIENT", "PAUSE", 0}, {"CLIENT", "UNBLOCK", 1},
-		{"CLIENT", "TRACKING", "ON", "BCAST"}, {"CLIENT", "TRACKINGINFO"}, {"CLIENT", "NO-EVICT", "on"},
-		{"SCRIPT", "FLUSH"}, {"SCRIPT", "KILL"}, {"SCRIPT", "DEBUG", "YES"}, {"FUNCTION", "LIST"}, {"FUNCTION", "FLUSH"},
-		{"FUNCTION", "LOAD", "#!lua name=l\nredis.register_function('f', function() return 1 end)"}, {"FCALL", "f", 0},
-		{"PUBSUB", "CHANNELS"}, {"PUBSUB", "NUMPAT"}, {"SLOWLOG", "GET"}, {"LATENCY", "RESET"}, {"MEMORY", "STATS"},
-		{"MODULE", "LIST"}, {"CLUSTER", "INFO"}, {"ROLE"}, {"REPLICAOF", "NO", "ONE"}, {"FAILOVER"}, {"SAVE"}, {"BGSAVE"},
-		{"BGREWRITEAOF"}, {"LASTSAVE"}, {"SYNC"}, {"PSYNC", "?", -1}, {"REPLCONF", "x", "y"}, {"RESTORE", own + "r", 0, "x"},
-		{"MIGRATE", "127.0.0.1", 1, own + "list", 0, 1}, {"PFDEBUG", "ENCODING", own + "list"},
-	}
-	for _, args := range attempts {
-		err := s.conn.Do(ctx, args...).Err()
-		if err == nil || errors.Is(err, goredis.Nil) {
-			return nil
-		}
-		// A command that this server does not have is refused as well, and so are
-		// scripts that ask for what their caller may not.
-		if text := err.Error(); !strings.HasPrefix(text, "NOPERM ") && !strings.Contains(text, "unknown ") &&
-			!strings.Contains(text, "ACL failure") && !strings.Contains(text, "insufficient ACL permissions") &&
-			!strings.Contains(text, "can't run this command or subcommand") &&
-			!strings.Contains(text, "No permissions to access") {
-			return fmt.Errorf("%v: not refused for lack of rights, which proves nothing: %w: %w", args, err, errUnproven)
-		}
-	}
-	return errors.New("every attempt was refused")
-}
-
-// errUnproven shows a mistake in the test.
-var errUnproven = errors.New("unproven")

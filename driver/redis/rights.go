@@ -13,8 +13,7 @@ import (
 //
 //   - lists or counts what others have: SCAN, KEYS, RANDOMKEY, DBSIZE, INFO, PUBSUB, CLIENT LIST;
 //   - listens to others: MONITOR, CLIENT TRACKING, SLOWLOG;
-//   - changes what is everybody's: FLUSHALL, FUNCTION, SCRIPT FLUSH, SCRIPT KILL, CONFIG, SWAPDB;
-//   - leaves database 0, which alone is searched when an instance is removed: SELECT, MOVE, COPY;
+//   - changes what is everybody's: FLUSHALL, FLUSHDB, FUNCTION, SCRIPT FLUSH, SCRIPT KILL, CONFIG, SWAPDB;
 //   - hands the server data that it trusts: RESTORE.
 var (
 	readCommands = fields(`
@@ -32,7 +31,7 @@ var (
 		subscribe unsubscribe psubscribe punsubscribe ssubscribe sunsubscribe`)
 
 	writeCommands = fields(`
-		del unlink expire expireat pexpire pexpireat persist rename renamenx delex delifeq
+		del unlink expire expireat pexpire pexpireat persist rename renamenx copy move delex delifeq
 		set setnx setex psetex setrange append getset getdel getex mset msetnx msetex
 		incr incrby incrbyfloat decr decrby setbit bitop bitfield
 		hset hsetnx hmset hdel hincrby hincrbyfloat hgetdel hgetex hsetex
@@ -48,7 +47,7 @@ var (
 		sort publish spublish`)
 
 	connectionCommands = fields(`
-		auth hello ping echo quit reset time wait waitaof command
+		auth hello ping echo quit reset select time wait waitaof command
 		client|id client|info client|getname client|setname client|setinfo client|reply client|no-touch
 		multi exec discard watch unwatch`)
 
@@ -60,17 +59,13 @@ var (
 	// Who has a database server alone may look at all of it, and empty it, but
 	// not lock Bindery out or reach the machine.
 	wholeReadCommands = fields(`
-		scan keys randomkey dbsize info lastsave role select pubsub
+		scan keys randomkey dbsize info lastsave role pubsub
 		memory|stats memory|doctor client|tracking client|trackinginfo client|caching client|getredir`)
-	wholeWriteCommands = fields(`flushdb flushall swapdb move copy`)
+	wholeWriteCommands = fields(`flushdb flushall swapdb`)
 	wholeReadScripts   = fields(`fcall_ro function|list function|stats`)
 	wholeWriteScripts  = fields(`
 		fcall function|load function|delete function|flush function|kill function|dump script|flush script|kill`)
 )
-
-// databaseZero lets clients select the database that they are in, as many do.
-// It is a command with its first argument, not a subcommand that a server could list.
-const databaseZero = "select|0"
 
 func fields(s string) []string { return strings.Fields(s) }
 
@@ -123,14 +118,10 @@ func allow(key rightsKey, v version, known func(string) bool) []string {
 			}
 		}
 	}
-	commands := slices.DeleteFunc(slices.Concat(lists...), func(c string) bool {
+	return slices.DeleteFunc(slices.Concat(lists...), func(c string) bool {
 		// Before 7.0 the patterns BY and GET reached past the key fence.
 		return !known(c) || c == "sort" && !key.whole && !v.atLeast(7, 0, 0)
 	})
-	if !key.whole {
-		commands = append(commands, databaseZero)
-	}
-	return commands
 }
 
 // A version is a server's: major, minor, patch. Valkey tells the version of the

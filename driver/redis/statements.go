@@ -47,6 +47,8 @@ func passwordRule(password bindery.Secret) string {
 
 func killConnection(id int64) []any { return []any{"CLIENT", "KILL", "ID", id} }
 
+func selectDatabase(n int) []any { return []any{"SELECT", n} }
+
 // scanStep is how many places of the key space one step looks at. It bounds how
 // long a step stops the server: some 0.2 ms.
 const scanStep = 1000

@@ -2,9 +2,15 @@ package redis
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"bindery"
 )
 
 // sweeps remembers how far the removal of keys got, by instance, so that a call
@@ -15,50 +21,95 @@ type sweeps struct {
 	at map[string]position
 }
 
-// A position in the key space; it means something in one run of a server only.
+// A position in the key space: everything before it is done. It means something
+// in one run of a server only.
 type position struct {
-	run    string
-	cursor uint64
+	run      string
+	database int
+	cursor   uint64
 }
 
-// sweep deletes the keys of an instance, a step of bounded work at a time.
+// sweep deletes the keys of an instance in every database, a step of bounded
+// work at a time. Nobody writes any: the accounts are gone.
 func (d *driver) sweep(ctx context.Context, instance string) error {
+	var keyspace *goredis.StringCmd
+	var at position
+	err := d.pool.call(ctx, func(p goredis.Pipeliner, s *session) {
+		at = position{run: s.facts.run}
+		keyspace = p.Info(ctx, "keyspace")
+	})
+	if err != nil {
+		return err
+	}
+	if before := d.sweeps.get(instance); before.run == at.run {
+		at = before
+	}
+	for _, database := range databases(keyspace.Val()) {
+		if database < at.database {
+			continue
+		}
+		if database > at.database {
+			at = position{run: at.run, database: database}
+		}
+		if err := d.sweepDatabase(ctx, instance, at); err != nil {
+			return err
+		}
+	}
+	d.sweeps.forget(instance)
+	return nil
+}
+
+func (d *driver) sweepDatabase(ctx context.Context, instance string, at position) error {
 	prefix := plan{}.prefix(instance)
-	at := d.sweeps.get(instance)
 	var keys []string
 	for {
 		var scan *goredis.ScanCmd
-		var on string
-		from := at
+		restarted := false
 		err := d.pool.call(ctx, func(p goredis.Pipeliner, s *session) {
-			if on = s.facts.run; on != at.run {
-				from = position{run: on}
-			}
+			restarted = s.facts.run != at.run
+			p.Do(ctx, selectDatabase(at.database)...)
 			if len(keys) > 0 {
 				p.Do(ctx, unlinkKeys(keys)...)
 			}
-			scan = goredis.NewScanCmd(ctx, nil, scanKeys(from.cursor, prefix)...)
+			scan = goredis.NewScanCmd(ctx, nil, scanKeys(at.cursor, prefix)...)
 			_ = p.Process(ctx, scan) // it only queues
+			p.Do(ctx, selectDatabase(0)...)
 		})
 		if err != nil {
 			return err
 		}
-		d.sweeps.set(instance, from) // the keys of every place before are gone
-		var cursor uint64
-		keys, cursor = scan.Val()
-		if cursor == 0 && len(keys) == 0 {
-			d.sweeps.forget(instance)
-			return nil
+		if restarted {
+			return bindery.Errorf(bindery.CodeUnavailable, "the removal has to begin again").
+				Because(errors.New("the Redis server was restarted"))
 		}
-		if cursor == 0 {
-			err := d.pool.call(ctx, func(p goredis.Pipeliner, _ *session) { p.Do(ctx, unlinkKeys(keys)...) })
-			if err == nil {
-				d.sweeps.forget(instance)
-			}
-			return err
+		// The keys found last time are gone now; those found this time are not.
+		d.sweeps.set(instance, at)
+		keys, at.cursor = scan.Val()
+		if at.cursor == 0 {
+			break
 		}
-		at = position{run: on, cursor: cursor}
 	}
+	if len(keys) == 0 {
+		return nil
+	}
+	return d.pool.call(ctx, func(p goredis.Pipeliner, _ *session) {
+		p.Do(ctx, selectDatabase(at.database)...)
+		p.Do(ctx, unlinkKeys(keys)...)
+		p.Do(ctx, selectDatabase(0)...)
+	})
+}
+
+// databases reads the numbers of those with keys, in order, from INFO keyspace.
+func databases(info string) []int {
+	var numbers []int
+	for key := range lines(info) {
+		digits, ok := strings.CutPrefix(key, "db")
+		if n, err := strconv.Atoi(digits); ok && err == nil {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers
 }
 
 func (s *sweeps) get(instance string) position {
