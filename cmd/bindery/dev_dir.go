@@ -1,0 +1,297 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"text/template"
+	"time"
+
+	"github.com/google/uuid"
+
+	"bindery"
+	"bindery/config"
+	"bindery/devserver"
+	"bindery/seal"
+)
+
+// The kinds as the configuration names them.
+const (
+	kindRedis    = "redis"
+	kindPostgres = "postgresql"
+)
+
+// A devDir is the directory of `bindery dev`, held by one process at a time.
+type devDir struct {
+	path string
+	lock *os.File
+	// IDs are the offerings' and plans' ids, made once: "redis", "redis/shared".
+	ids map[string]string
+}
+
+func openDevDir(path string) (*devDir, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, err
+	}
+	d := &devDir{path: path}
+	// The kernel lets go of the lock when the process dies, however that happens.
+	d.lock, err = os.OpenFile(d.file("lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil { //nolint:gosec // a descriptor fits
+		pid, _ := os.ReadFile(d.lock.Name())
+		return nil, errors.Join(fmt.Errorf("%s is in use by another bindery dev (process %s)", path, bytes.TrimSpace(pid)), d.lock.Close())
+	}
+	pid := fmt.Sprintf("%d\n", os.Getpid())
+	if err := errors.Join(d.lock.Truncate(int64(len(pid))), writeAt(d.lock, pid), d.readIDs()); err != nil {
+		return nil, errors.Join(err, d.lock.Close())
+	}
+	return d, nil
+}
+
+func writeAt(f *os.File, s string) error {
+	_, err := f.WriteAt([]byte(s), 0)
+	return err
+}
+
+func (d *devDir) unlock() { _ = d.lock.Close() }
+
+func (d *devDir) file(name string) string { return filepath.Join(d.path, name) }
+
+// readIDs reads the catalog's ids, and makes those that are missing.
+func (d *devDir) readIDs() error {
+	d.ids = map[string]string{}
+	b, err := os.ReadFile(d.file("ids.json"))
+	if err == nil {
+		err = json.Unmarshal(b, &d.ids)
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%s: %w", d.file("ids.json"), err)
+	}
+	for _, name := range []string{"redis", "redis/shared", "redis/whole-server", "postgresql", "postgresql/shared", "postgresql/large"} {
+		if d.ids[name] == "" {
+			d.ids[name] = uuid.NewString()
+		}
+	}
+	b, err = json.MarshalIndent(d.ids, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeSecret(d.file("ids.json"), string(b)+"\n")
+}
+
+// secret returns the secret that is kept under this name; make makes it once.
+func (d *devDir) secret(name string, make func() string) (bindery.Secret, error) {
+	path := d.file(filepath.Join("secrets", name))
+	b, err := os.ReadFile(path)
+	if err == nil && len(bytes.TrimSpace(b)) > 0 {
+		return bindery.NewSecret(string(bytes.TrimSpace(b))), nil
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return bindery.Secret{}, err
+	}
+	v := make()
+	return bindery.NewSecret(v), d.keep(name, bindery.NewSecret(v))
+}
+
+// keep writes a secret that somebody else made.
+func (d *devDir) keep(name string, s bindery.Secret) error {
+	if err := os.MkdirAll(d.file("secrets"), 0o700); err != nil {
+		return err
+	}
+	return writeSecret(d.file(filepath.Join("secrets", name)), s.Reveal()+"\n")
+}
+
+// writeSecret replaces a file at once, readable to its owner only.
+func writeSecret(name, content string) error {
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*") // made with 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
+
+// devConfig is what the template below is filled with.
+type devConfig struct {
+	Store         string
+	StorePassword bool
+	HTTP, HTTPS   string
+	TLS           devserver.CertFiles
+	ID            map[string]string
+	Servers       []devBackend
+	Redis, SQL    bool
+}
+
+// Fields for the template, which sees exported names only.
+
+// Name is the server's name.
+func (b devBackend) Name() string { return b.name }
+
+// Kind is its kind.
+func (b devBackend) Kind() string { return b.kind }
+
+// Address is where it is.
+func (b devBackend) Address() string { return b.address }
+
+// Username is Bindery's account there.
+func (b devBackend) Username() string { return b.username }
+
+var devTemplate = template.Must(template.New("").Funcs(template.FuncMap{"q": quoteYAML}).Parse(`# Written by bindery dev at every start. To go on with a copy of it: bindery serve -c FILE
+store:
+  url: {{q .Store}}
+{{- if .StorePassword}}
+  password: {file: secrets/store}
+{{- end}}
+seal:
+  key: {file: secrets/seal-key}
+listeners:
+  - address: {{q .HTTP}}
+    faces: [osb, admin]
+    {{- if .Insecure}}
+    insecure: true
+    {{- end}}
+  - address: {{q .HTTPS}}
+    faces: [osb, admin]
+    tls:
+      cert_file: {{q .TLS.CertFile}}
+      key_file: {{q .TLS.KeyFile}}
+metrics:
+  address: 127.0.0.1:0
+platforms:
+  - name: dev
+    credentials:
+      - username: dev
+        password: {file: secrets/osb-password}
+admin:
+  tokens:
+    - name: dev
+      token: {file: secrets/admin-token}
+servers:
+{{- range .Servers}}
+  - name: {{.Name}}
+    kind: {{.Kind}}
+    address: {{q .Address}}
+    username: {{q .Username}}
+    password: {file: secrets/server-{{.Name}}}
+{{- end}}
+catalog:
+{{- if .Redis}}
+  - id: {{index .ID "redis"}}
+    name: redis
+    description: Redis, an in-memory data store
+    metadata: {displayName: Redis}
+    plans:
+      - id: {{index .ID "redis/shared"}}
+        name: shared
+        description: A key prefix on a shared server
+        servers: [redis]
+      - id: {{index .ID "redis/whole-server"}}
+        name: whole-server
+        description: A server of its own, for applications that know no prefix; there is one
+        servers: [redis-whole]
+        settings: {topology: whole-server}
+{{- end}}
+{{- if .SQL}}
+  - id: {{index .ID "postgresql"}}
+    name: postgresql
+    description: PostgreSQL, a relational database
+    metadata: {displayName: PostgreSQL}
+    plan_updateable: true
+    plans:
+      - id: {{index .ID "postgresql/shared"}}
+        name: shared
+        description: A database on a shared server, 20 connections
+        servers: [postgresql]
+        settings: {connection_limit: 20}
+      - id: {{index .ID "postgresql/large"}}
+        name: large
+        description: A database on a shared server, 60 connections
+        servers: [postgresql]
+        settings: {connection_limit: 60}
+{{- end}}
+`))
+
+// Insecure says that the plain listener is not on a loopback address, which the
+// person who gave the address knows.
+func (c devConfig) Insecure() bool {
+	return !strings.HasPrefix(c.HTTP, "127.") && !strings.HasPrefix(c.HTTP, "localhost:") && !strings.HasPrefix(c.HTTP, "[::1]:")
+}
+
+// quoteYAML writes text so that YAML reads exactly that: JSON strings are YAML.
+func quoteYAML(s string) (string, error) {
+	b, err := json.Marshal(s)
+	return string(b), err
+}
+
+// writeConfig writes bindery.yaml and everything that it refers to.
+func (d *devDir) writeConfig(o devOptions, backends []devBackend) error {
+	pki, err := devserver.OpenPKI(d.file("tls"), time.Now)
+	if err != nil {
+		return err
+	}
+	c := devConfig{HTTP: o.http, HTTPS: o.https, ID: d.ids, Servers: backends, Store: "sqlite:bindery.db"}
+	if c.TLS, err = pki.Server(); err != nil {
+		return err
+	}
+	if o.store != "" {
+		url, password, err := splitStoreURL(o.store)
+		if err != nil {
+			return err
+		}
+		if path, ok := strings.CutPrefix(url, "sqlite:"); ok {
+			// On the command line a relative name begins at the working directory.
+			path, err := filepath.Abs(strings.TrimPrefix(path, "//"))
+			if err != nil {
+				return err
+			}
+			url = "sqlite:" + path
+		}
+		c.Store, c.StorePassword = url, !password.Empty()
+		if c.StorePassword {
+			if err := d.keep("store", password); err != nil {
+				return err
+			}
+		}
+	}
+	for name, make := range map[string]func() string{
+		"seal-key":     func() string { return seal.NewKey().Reveal() },
+		"osb-password": rand.Text,
+		"admin-token":  rand.Text,
+	} {
+		if _, err := d.secret(name, make); err != nil {
+			return err
+		}
+	}
+	for _, b := range backends {
+		c.Redis = c.Redis || b.kind == kindRedis
+		c.SQL = c.SQL || b.kind == kindPostgres
+		if err := d.keep("server-"+b.name, b.password); err != nil {
+			return err
+		}
+	}
+	c.TLS.CertFile = config.InsideDir(d.path, c.TLS.CertFile)
+	c.TLS.KeyFile = config.InsideDir(d.path, c.TLS.KeyFile)
+	var text bytes.Buffer
+	if err := devTemplate.Execute(&text, c); err != nil {
+		return err
+	}
+	return writeSecret(d.file("bindery.yaml"), text.String())
+}
