@@ -1,0 +1,58 @@
+package devserver
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// ports remembers which ports this process gave out, because a server that is
+// stopped for a while wants its own back.
+var ports struct {
+	sync.Mutex
+	given map[int]bool
+}
+
+// freePort returns a port of 127.0.0.1 that nobody listens on. It is below the
+// range from which the kernel takes the ports of outgoing connections: such a
+// connection could take the port of a server that restarts, and a client that
+// dials a dead server in that range can even end up connected to itself.
+func freePort() (int, error) {
+	low := 32768
+	if b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
+		if f := strings.Fields(string(b)); len(f) == 2 {
+			if n, err := strconv.Atoi(f[0]); err == nil && n > 11000 {
+				low = n
+			}
+		}
+	}
+	ports.Lock()
+	defer ports.Unlock()
+	for range 1000 {
+		port := 10000 + rand.IntN(low-10000) //nolint:gosec // a port is no secret
+		if ports.given[port] || portInUse(port) {
+			continue
+		}
+		if ports.given == nil {
+			ports.given = map[int]bool{}
+		}
+		ports.given[port] = true
+		return port, nil
+	}
+	return 0, errors.New("no free port")
+}
+
+func portInUse(port int) bool {
+	l, err := net.Listen("tcp", loopback(port))
+	if err != nil {
+		return true
+	}
+	return l.Close() != nil
+}
+
+func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
