@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"net/http"
+	"sync"
 	"time"
 
 	"bindery"
@@ -55,21 +56,33 @@ type ServerReport struct {
 // A Sealer knows which keys seal what is secret.
 type Sealer interface {
 	SealStatus(ctx context.Context) (SealStatus, error)
-	// SealRotate seals everything that an older key seals with the current one.
-	SealRotate(ctx context.Context) (SealStatus, error)
+	// RotateSeal seals every record with a new data key, and wraps data keys under
+	// the current master key. One that was cut short is carried on.
+	RotateSeal(ctx context.Context) (Rotated, error)
 }
 
-// SealStatus says how many records each key seals.
+// SealStatus says what seals the store. Ids tell nothing of their keys.
 type SealStatus struct {
-	Current string    `json:"current"` // the id of the key that seals from now on
-	Keys    []SealKey `json:"keys"`
+	Master string    `json:"master"` // the id of the current master key
+	Keys   []SealKey `json:"keys"`
 }
 
-// A SealKey is one key, by its id.
+// A SealKey is one data key.
 type SealKey struct {
-	ID        string `json:"id"`
-	Records   int64  `json:"records"`
-	Available bool   `json:"available"` // this process has the key
+	ID      int64     `json:"id"`
+	Master  string    `json:"master"` // the id of the master key that wraps it
+	Created time.Time `json:"created"`
+	Records int       `json:"records"` // how many it seals
+	Current bool      `json:"current"` // new records are sealed with it
+}
+
+// Rotated says what a rotation did.
+type Rotated struct {
+	Key     int64 `json:"key"`     // the data key that seals everything now
+	Resumed bool  `json:"resumed"` // an earlier rotation was carried on
+	Records int   `json:"records"` // sealed anew
+	Wrapped int   `json:"wrapped"` // data keys wrapped anew
+	Dropped int   `json:"dropped"` // data keys that sealed nothing any more
 }
 
 // Handler serves /admin/v1. A nil Reconciler or Sealer answers 404.
@@ -80,6 +93,8 @@ type Handler struct {
 	Sealer     Sealer
 	Tokens     *api.Tokens
 	Now        func() time.Time
+
+	reconciling, rotating sync.Mutex
 }
 
 // patience is how long the calls that do much may take.
@@ -185,9 +200,11 @@ func (h *Handler) reconcile(c *api.Call) error {
 	if wish.DryRun && wish.Apply {
 		return bindery.Errorf(bindery.CodeInvalid, "dry_run and apply exclude each other")
 	}
-	c.Patience(h.Now().Add(patience + time.Minute))
-	ctx, cancel := detached(c, patience)
-	defer cancel()
+	ctx, end, err := h.alone(c, &h.reconciling)
+	if err != nil {
+		return err
+	}
+	defer end()
 	report, err := h.Reconciler.Reconcile(ctx, wish)
 	if err != nil {
 		return err
@@ -204,27 +221,43 @@ func (h *Handler) sealStatus(c *api.Call) error {
 		return errAbsent
 	}
 	s, err := h.Sealer.SealStatus(c.R.Context())
-	return answerSeal(c, s, err)
-}
-
-func (h *Handler) sealRotate(c *api.Call) error {
-	if h.Sealer == nil {
-		return errAbsent
-	}
-	c.Patience(h.Now().Add(patience + time.Minute))
-	ctx, cancel := detached(c, patience)
-	defer cancel()
-	s, err := h.Sealer.SealRotate(ctx)
-	return answerSeal(c, s, err)
-}
-
-func answerSeal(c *api.Call, s SealStatus, err error) error {
 	if err != nil {
 		return err
 	}
 	if s.Keys == nil {
 		s.Keys = []SealKey{}
 	}
+	for i := range s.Keys {
+		s.Keys[i].Created = utc(s.Keys[i].Created)
+	}
 	c.JSON(http.StatusOK, s)
 	return nil
+}
+
+func (h *Handler) sealRotate(c *api.Call) error {
+	if h.Sealer == nil {
+		return errAbsent
+	}
+	ctx, end, err := h.alone(c, &h.rotating)
+	if err != nil {
+		return err
+	}
+	defer end()
+	r, err := h.Sealer.RotateSeal(ctx)
+	if err != nil {
+		return err
+	}
+	c.JSON(http.StatusOK, r)
+	return nil
+}
+
+// alone begins work that takes minutes and is done once at a time: a caller that
+// stopped waiting and asks again must not start a second one.
+func (h *Handler) alone(c *api.Call, lock *sync.Mutex) (ctx context.Context, end func(), err error) {
+	if !lock.TryLock() {
+		return nil, nil, bindery.Errorf(bindery.CodeBusy, "this is under way already")
+	}
+	c.Patience(h.Now().Add(patience + time.Minute))
+	ctx, cancel := detached(c, patience)
+	return ctx, func() { cancel(); lock.Unlock() }, nil
 }

@@ -1,28 +1,21 @@
 package osb
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/getkin/kin-openapi/openapi3"
-	"github.com/getkin/kin-openapi/openapi3filter"
-	"github.com/getkin/kin-openapi/routers"
-	"github.com/getkin/kin-openapi/routers/legacy"
-
 	"bindery"
 	"bindery/api"
-	"bindery/api/openapi"
+	"bindery/api/openapi/openapitest"
 )
 
 // shelf is a broker that has a catalog and nothing else: whoever calls more of
@@ -104,47 +97,6 @@ func (q request) send(t testing.TB, server *httptest.Server) (*http.Response, []
 	return resp, body
 }
 
-// document is the OpenAPI document's router.
-func document(t testing.TB) routers.Router {
-	t.Helper()
-	raw, err := openapi.Document()
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc, err := openapi3.NewLoader().LoadFromData(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	router, err := legacy.NewRouter(doc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return router
-}
-
-// conforms holds an answer against the document.
-func conforms(t testing.TB, router routers.Router, q request, resp *http.Response, body []byte) {
-	t.Helper()
-	u, err := url.Parse(q.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	route, params, err := router.FindRoute(&http.Request{Method: q.method, URL: u, Header: http.Header{}})
-	if err != nil {
-		t.Fatalf("%s %s is not in the document: %v", q.method, q.path, err)
-	}
-	err = openapi3filter.ValidateResponse(t.Context(), &openapi3filter.ResponseValidationInput{
-		RequestValidationInput: &openapi3filter.RequestValidationInput{
-			Request: resp.Request, PathParams: params, Route: route,
-		},
-		Status: resp.StatusCode, Header: resp.Header, Body: io.NopCloser(bytes.NewReader(body)),
-		Options: &openapi3filter.Options{IncludeResponseStatus: true, MultiError: true},
-	})
-	if err != nil {
-		t.Errorf("%s %s answers %d %s: %v", q.method, q.path, resp.StatusCode, body, err)
-	}
-}
-
 const (
 	inst = "/v2/service_instances/i-1"
 	bnd  = inst + "/service_bindings/b-1"
@@ -166,7 +118,7 @@ var every = map[string]request{
 
 func TestNobodyUnknownIsAnswered(t *testing.T) {
 	t.Parallel()
-	server, router := face(t, &Handler{Broker: newShelf()}), document(t)
+	server, doc := face(t, &Handler{Broker: newShelf()}), openapitest.Load(t)
 	try := func(q request, known bool) {
 		for _, authorization := range []string{"", "Basic", "Basic YnJva2VyOm9sZA==", "Bearer cGFzcw==", "Basic \x01"} {
 			if authorization == "Basic \x01" {
@@ -178,7 +130,7 @@ func TestNobodyUnknownIsAnswered(t *testing.T) {
 				t.Errorf("%s %s with %q: got %d %s", q.method, q.path, authorization, resp.StatusCode, body)
 			}
 			if known {
-				conforms(t, router, q, resp, body)
+				doc.Check(t, q.method, q.path, resp, body)
 			}
 		}
 	}
@@ -199,7 +151,7 @@ func TestNobodyUnknownIsAnswered(t *testing.T) {
 func TestVersions(t *testing.T) {
 	t.Parallel()
 	server, old := face(t, &Handler{Broker: newShelf()}), face(t, &Handler{Broker: newShelf(), MissingVersion: 412})
-	router := document(t)
+	doc := openapitest.Load(t)
 	for version, want := range map[string]int{
 		"2.17": 200, "2.0": 200, "2.13": 200, "2.99": 200, "2.99999999999999999999999": 200, "02.017": 200,
 		"": 400, "1.0": 412, "3.0": 412, "2": 412, "2.": 412, ".17": 412, "2.17garbage": 412, "2.17.1": 412, " 2.17x": 412,
@@ -214,7 +166,7 @@ func TestVersions(t *testing.T) {
 			if resp.StatusCode != want {
 				t.Errorf("%s with %q: got %d %s, want %d", name, version, resp.StatusCode, body, want)
 			}
-			conforms(t, router, q, resp, body)
+			doc.Check(t, q.method, q.path, resp, body)
 			if want != 200 && !strings.Contains(string(body), "2.17") {
 				t.Errorf("%q: the answer does not say what to send: %s", version, body)
 			}
@@ -228,7 +180,7 @@ func TestVersions(t *testing.T) {
 // Bad requests end before the broker, which would panic.
 func TestBadRequests(t *testing.T) {
 	t.Parallel()
-	server, router := face(t, &Handler{Broker: newShelf()}), document(t)
+	server, doc := face(t, &Handler{Broker: newShelf()}), openapitest.Load(t)
 	long := strings.Repeat("x", 256)
 	tests := map[string]request{
 		"provision: no body":                   {method: "PUT", path: inst},
@@ -289,7 +241,7 @@ func TestBadRequests(t *testing.T) {
 			if leaks.Match(body) {
 				t.Errorf("the answer tells too much: %s", body)
 			}
-			conforms(t, router, q, resp, body)
+			doc.Check(t, q.method, q.path, resp, body)
 		})
 	}
 	t.Run("empty ids", func(t *testing.T) {
