@@ -54,7 +54,7 @@ func (e *Error) Error() string {
 	}
 	fmt.Fprintf(&b, " (%s %s answered %d", e.Method, e.Path, e.Status)
 	if e.RequestID != "" {
-		fmt.Fprintf(&b, ", request %s", printable(e.RequestID))
+		fmt.Fprintf(&b, ", request %s", Printable(e.RequestID))
 	}
 	b.WriteString(")")
 	return b.String()

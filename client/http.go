@@ -27,6 +27,8 @@ const (
 	// answerTime is how long one request may take: a platform's 60 s, and some
 	// more, so that the broker's own refusal arrives first.
 	answerTime = 75 * time.Second
+	// longTime is for the few calls of the admin API that go through everything.
+	longTime = 20 * time.Minute
 )
 
 // NewHTTP returns an HTTP client for brokers, for any number of [OSB] and
@@ -87,6 +89,7 @@ type request struct {
 	accept []int
 	// creates says that the call may have made something even when it fails.
 	creates bool
+	long    bool // may take longer than answerTime
 	header  http.Header
 	prepare func(*http.Request)
 }
@@ -98,6 +101,9 @@ func (p *pool) send(ctx context.Context, given *http.Client, r request, out any)
 	h, err := p.use(given)
 	if err != nil {
 		return 0, nil, err
+	}
+	if r.long && h.Timeout > 0 {
+		h.Timeout = max(h.Timeout, longTime)
 	}
 	req, err := r.build(ctx)
 	if err != nil {
@@ -202,7 +208,7 @@ func refusal(resp *http.Response, r request) error {
 		UpdateRepeatable *bool  `json:"update_repeatable"`
 	}
 	if json.Unmarshal(raw, &body) == nil {
-		e.Key, e.Description = printable(body.Key), printable(body.Description)
+		e.Key, e.Description = Printable(body.Key), Printable(body.Description)
 		e.InstanceUsable, e.UpdateRepeatable = body.InstanceUsable, body.UpdateRepeatable
 	}
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
@@ -265,9 +271,9 @@ func retryAfter(h http.Header, now func() time.Time) time.Duration {
 	return 0
 }
 
-// printable takes the control characters out of foreign text, which would
+// Printable takes the control characters out of foreign text, which would
 // otherwise command somebody's terminal.
-func printable(s string) string {
+func Printable(s string) string {
 	return strings.Map(func(c rune) rune {
 		switch {
 		case c == '\n' || c == '\t':

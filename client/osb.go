@@ -140,7 +140,7 @@ func (c *OSB) LastOperation(ctx context.Context, p Pending) (LastOperation, erro
 		return out, err
 	}
 	out.RetryAfter = retryAfter(header, time.Now)
-	out.Description = printable(out.Description)
+	out.Description = Printable(out.Description)
 	switch out.State {
 	case bindery.OpInProgress, bindery.OpSucceeded, bindery.OpFailed:
 		return out, nil

@@ -1,0 +1,24 @@
+package main
+
+import "github.com/spf13/cobra"
+
+// clientCommands ask a broker: the first ones any Open Service Broker, the
+// lists Bindery's admin API.
+func clientCommands(st streams) []*cobra.Command {
+	return []*cobra.Command{
+		catalogCommand(st),
+		provisionCommand(st),
+		updateCommand(st),
+		deprovisionCommand(st),
+		bindCommand(st),
+		credentialsCommand(st),
+		rotateCommand(st),
+		unbindCommand(st),
+		waitCommand(st),
+		instancesCommand(st),
+		bindingsCommand(st),
+		operationsCommand(st),
+		eventsCommand(st),
+		reconcileCommand(st),
+	}
+}
