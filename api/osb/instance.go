@@ -202,18 +202,25 @@ func (h *Handler) lastOperation(c *api.Call) error {
 	if err != nil {
 		return err
 	}
-	body := lastOperation{State: s.State, Description: s.Description}
-	if ofInstance && s.State == bindery.OpFailed {
-		if s.Kind == bindery.OpUpdate || s.Kind == bindery.OpDeprovision {
-			body.InstanceUsable = s.InstanceUsable
-		}
-		if s.Kind == bindery.OpUpdate {
-			body.UpdateRepeatable = s.UpdateRepeatable
-		}
-	}
 	if s.State == bindery.OpInProgress {
 		h.retryAfter(c)
 	}
-	c.JSON(http.StatusOK, body)
+	c.JSON(http.StatusOK, renderStatus(s, ofInstance))
 	return nil
+}
+
+// renderStatus keeps the two flags for where they may be: an instance's failed
+// update (both) or deprovision (the first).
+func renderStatus(s broker.Status, ofInstance bool) lastOperation {
+	body := lastOperation{State: s.State, Description: s.Description}
+	if !ofInstance || s.State != bindery.OpFailed {
+		return body
+	}
+	if s.Kind == bindery.OpUpdate || s.Kind == bindery.OpDeprovision {
+		body.InstanceUsable = s.InstanceUsable
+	}
+	if s.Kind == bindery.OpUpdate {
+		body.UpdateRepeatable = s.UpdateRepeatable
+	}
+	return body
 }
