@@ -17,6 +17,8 @@ var (
 	errTaken  = bindery.Errorf(bindery.CodeConflict, "this id is taken")
 	errMoved  = bindery.Errorf(bindery.CodeBusy, "it was changed meanwhile")
 	errActive = bindery.Errorf(bindery.CodeBusy, "another operation is in progress")
+	// errKeyUsed is for a rotation, which then seals what is left.
+	errKeyUsed = bindery.Errorf(bindery.CodeBusy, "an old data key is still in use")
 	// errRan is for a transaction that is used after its function returned.
 	errRan = errors.New("the transaction has ended")
 )

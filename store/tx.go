@@ -28,6 +28,7 @@ type tx struct {
 	spoiled fault
 	cause   error
 	over    bool
+	drops   bool // drops data keys: a foreign key that refuses is an answer
 }
 
 func (t *tx) Instances() bindery.Instances   { return instances{t} }
@@ -54,6 +55,9 @@ func (t *tx) answer(ctx context.Context, err error) error {
 		return nil
 	}
 	f := t.s.fault(err)
+	if f == faultSealKey && t.drops {
+		return errKeyUsed.Because(err)
+	}
 	switch f {
 	case faultAgain, faultUnavailable, faultSealKey:
 		// A query that its own caller's context interrupted spoils nothing.
