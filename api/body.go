@@ -18,6 +18,8 @@ const (
 	maxText = 255
 	// maxDepth bounds how deep arrays and objects nest in a body.
 	maxDepth = 100
+	// maxKeys bounds the keys of an object that is cut; each is compared with all before it.
+	maxKeys = 1000
 )
 
 // Object reads the body as one JSON object. Errors: CodeInvalid for another
@@ -99,6 +101,9 @@ func ParseObject(body []byte) (Object, error) {
 		key, err := s.key()
 		if err != nil {
 			return nil, err
+		}
+		if len(o) == maxKeys {
+			return nil, bindery.Errorf(bindery.CodeInvalid, "an object has more than %d keys", maxKeys)
 		}
 		if o.has(key) {
 			return nil, bindery.Errorf(bindery.CodeInvalid, "a key is there twice")

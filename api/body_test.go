@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -35,6 +36,8 @@ func TestParseObject(t *testing.T) {
 		"100 levels":                {`{"a":` + strings.Repeat("[", 99) + strings.Repeat("]", 99) + `}`, true},
 		"101 levels":                {`{"a":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}`, false},
 		"brackets within a string":  {`{"a":"` + strings.Repeat("[", 1000) + `"}`, true},
+		"1000 keys":                 {keys(1000), true},
+		"100000 keys":               {keys(100_000), false},
 		"a million levels, no ends": {strings.Repeat(`{"a":`, 1_000_000), false},
 	}
 	for name, tt := range tests {
@@ -46,6 +49,14 @@ func TestParseObject(t *testing.T) {
 			}
 		})
 	}
+}
+
+func keys(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,"k%d":1`, i)
+	}
+	return "{" + b.String()[1:] + "}"
 }
 
 func TestFieldsOfAnObject(t *testing.T) {

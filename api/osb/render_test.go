@@ -110,7 +110,9 @@ func TestAnswers(t *testing.T) {
 		"removed": {func(c *api.Call) { h.answer(c, 200, broker.Result{Outcome: broker.Done}, changed{}) }, 200, `{}`, ""},
 		"gone":    {func(c *api.Call) { fail(c, bindingRemove, bindery.Errorf(bindery.CodeGone, "no more")) }, 410, `{}`, ""},
 		"busy": {
-			func(c *api.Call) { fail(c, create, fmt.Errorf("x: %w", bindery.Errorf(bindery.CodeBusy, "wait").Because(cause))) },
+			func(c *api.Call) {
+				fail(c, create, fmt.Errorf("x: %w", bindery.Errorf(bindery.CodeBusy, "wait").Because(cause)))
+			},
 			422, `{"error":"ConcurrencyError","description":"wait"}`, "",
 		},
 		"async only": {
