@@ -165,7 +165,7 @@ func (p *Postgres) first(ctx context.Context, o PostgresOptions) error {
 		if err := saveState(p.dir, st); err != nil {
 			return err
 		}
-		return p.writeConfiguration(o, binaries)
+		return p.writeConfiguration(o)
 	})
 	if err == nil && st.InitPassword != "" {
 		if err = p.setUp(ctx, st); err != nil {
@@ -195,8 +195,8 @@ func (p *Postgres) forgetReusedPid() error {
 }
 
 // writeConfiguration replaces the server's configuration and its access rules.
-func (p *Postgres) writeConfiguration(o PostgresOptions, b PostgresBinaries) error {
-	settings := map[string]string{
+func (p *Postgres) writeConfiguration(o PostgresOptions) error {
+	settings := map[string]string{ //nolint:gosec // the name of a hash function is no credential
 		"listen_addresses":        p.Host,
 		"port":                    strconv.Itoa(p.Port),
 		"unix_socket_directories": "", // a path to one is easily too long

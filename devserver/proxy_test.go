@@ -69,7 +69,11 @@ func dial(t *testing.T, addr string) *net.TCPConn {
 	conn, err := net.Dial("tcp", addr)
 	must(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	return conn.(*net.TCPConn)
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		t.Fatalf("got a %T", conn)
+	}
+	return tcp
 }
 
 func send(t *testing.T, conn net.Conn, s string) {

@@ -108,7 +108,7 @@ func openTemp() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return d, os.Chmod(d, 0o711) //nolint:gosec // servers run as another user
+	return d, os.Chmod(d, 0o711) // servers run as another user
 }
 
 // end removes the server at the end of the test, and shows what it said where the test has failed.
