@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"bindery/config"
-	"bindery/driver"
 )
 
 func configCommand(st streams) *cobra.Command {
@@ -28,7 +27,7 @@ func configCommand(st streams) *cobra.Command {
 				"have instances are still there is known to the store only: a start and a reload check that.",
 			Args: exactly(1, 1),
 			RunE: func(_ *cobra.Command, args []string) error {
-				cfg, err := config.Load(args[0], driver.Kinds)
+				cfg, err := loadConfig(args[0])
 				if err != nil {
 					return err
 				}

@@ -1,0 +1,436 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"bindery"
+	"bindery/devserver"
+	"bindery/seal"
+	"bindery/telemetry"
+)
+
+// A logBuffer is what a service wrote, readable while it writes.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+const serviceFile = `store: {url: sqlite:data.db}
+seal: {key: {file: key}}
+listeners:
+  - {address: '127.0.0.1:0', faces: [osb, admin]}
+  - {address: '127.0.0.1:0', faces: [osb], tls: {cert_file: tls/server.crt, key_file: tls/server.key}}
+metrics: {address: '127.0.0.1:0'}
+platforms: [{name: p, credentials: [{username: u, password: {file: pw}}]}]
+admin: {tokens: [{name: t, token: {file: token}}]}
+servers:
+  - {name: r1, kind: redis, address: '127.0.0.1:1', password: {file: pw}}
+  - {name: r2, kind: redis, address: '127.0.0.1:2', password: {file: pw}}
+catalog:
+  - id: o-1
+    name: redis
+    description: d
+    plans:
+      - {id: p-1, name: one, description: d, servers: [r1]}
+      - {id: p-2, name: two, description: d, servers: [r2]}
+`
+
+// start runs a service on servers that are not there.
+func start(t *testing.T) (*service, *logBuffer, func() error) {
+	t.Helper()
+	dir := t.TempDir()
+	write(t, dir, "c.yaml", serviceFile)
+	write(t, dir, "key", seal.NewKey().Reveal())
+	write(t, dir, "pw", "password-1")
+	write(t, dir, "token", "token-token-token-1")
+	makeCertificates(t, dir)
+	log := &logBuffer{}
+	ctx, stop := context.WithCancel(t.Context())
+	s, err := newService(ctx, streams{Err: log, Env: func(string) string { return "" }}, filepath.Join(dir, "c.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	up, done := make(chan struct{}), make(chan error, 1)
+	s.ready = func() error { close(up); return nil }
+	go func() { done <- s.Run(ctx) }()
+	<-up
+	end := sync.OnceValue(func() error { stop(); return <-done })
+	t.Cleanup(func() {
+		if err := end(); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	return s, log, end
+}
+
+func write(t *testing.T, dir, name, content string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func makeCertificates(t *testing.T, dir string) {
+	t.Helper()
+	pki, err := devserver.OpenPKI(filepath.Join(dir, "tls"), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pki.Server(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// edit replaces text in the service's configuration.
+func edit(t *testing.T, s *service, pairs ...string) {
+	t.Helper()
+	b, err := os.ReadFile(s.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		if !strings.Contains(string(b), pairs[i]) {
+			t.Fatalf("no %q in the configuration", pairs[i])
+		}
+	}
+	write(t, filepath.Dir(s.file), filepath.Base(s.file), strings.NewReplacer(pairs...).Replace(string(b)))
+}
+
+func status(t *testing.T, url, username, password string) int {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth(username, password)
+	req.Header.Set("X-Broker-API-Version", "2.17")
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close() //nolint:errcheck // only read
+	_, _ = io.Copy(io.Discard, res.Body)
+	return res.StatusCode
+}
+
+func addInstance(t *testing.T, s *service, plan, server string) {
+	t.Helper()
+	id, err := s.store.NewID(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	err = s.store.Update(t.Context(), func(tx bindery.Tx) error {
+		return tx.Instances().Add(t.Context(), bindery.Instance{
+			Row: id, Platform: "p", ID: fmt.Sprint("i", id), Name: bindery.Name(s.store.Installation(), id),
+			OfferingID: "o-1", PlanID: plan, Kind: "redis", Server: server, State: bindery.StateReady, Created: now, Updated: now,
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestServeNeedsNoBackend(t *testing.T) {
+	t.Parallel()
+	s, log, end := start(t)
+	if got := status(t, s.listeners[0].url()+"/v2/catalog", "u", "password-1"); got != 200 {
+		t.Errorf("catalog: got %d", got)
+	}
+	if got := status(t, s.listeners[0].url()+"/v2/catalog", "u", "password-2"); got != 401 {
+		t.Errorf("wrong password: got %d", got)
+	}
+	if got := status(t, s.extra.url()+"/metrics", "", ""); got != 200 {
+		t.Errorf("metrics: got %d", got)
+	}
+	if got := status(t, s.extra.url()+"/v2/catalog", "u", "password-1"); got != 404 {
+		t.Errorf("the metrics listener serves the catalog: %d", got)
+	}
+	if err := end(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	for _, line := range strings.Split(strings.TrimSpace(log.String()), "\n") {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("not JSON: %s", line)
+		}
+	}
+	if !strings.Contains(log.String(), `"msg":"stopped"`) || strings.Contains(log.String(), "password-1") {
+		t.Errorf("log: %s", log)
+	}
+}
+
+func TestReloadChangesCredentials(t *testing.T) {
+	t.Parallel()
+	s, log, _ := start(t)
+	write(t, filepath.Dir(s.file), "pw2", "password-2")
+	edit(t, s, "{username: u, password: {file: pw}}", "{username: u, password: {file: pw}}, {username: u, password: {file: pw2}}")
+	s.reload(t.Context())
+	for _, pw := range []string{"password-1", "password-2"} {
+		if got := status(t, s.listeners[0].url()+"/v2/catalog", "u", pw); got != 200 {
+			t.Errorf("%s: got %d\n%s", pw, got, log)
+		}
+	}
+	edit(t, s, "{username: u, password: {file: pw}}, ", "")
+	s.reload(t.Context())
+	if got := status(t, s.listeners[0].url()+"/v2/catalog", "u", "password-1"); got != 401 {
+		t.Errorf("the old password: got %d", got)
+	}
+}
+
+func TestReloadChangesCertificate(t *testing.T) {
+	t.Parallel()
+	s, _, _ := start(t)
+	before := s.listeners[1].tls.now.Load().Certificates[0].Leaf.SerialNumber
+	if err := os.RemoveAll(filepath.Join(filepath.Dir(s.file), "tls")); err != nil {
+		t.Fatal(err)
+	}
+	makeCertificates(t, filepath.Dir(s.file))
+	s.reload(t.Context())
+	if after := s.listeners[1].tls.now.Load().Certificates[0].Leaf.SerialNumber; after.Cmp(before) == 0 {
+		t.Error("the certificate is still the old one")
+	}
+}
+
+func TestReloadRefusesToLosePlansWithInstances(t *testing.T) {
+	t.Parallel()
+	const plan = "      - {id: p-2, name: two, description: d, servers: [r2]}\n"
+	const server = "  - {name: r2, kind: redis, address: '127.0.0.1:2', password: {file: pw}}\n"
+	tests := map[string]struct {
+		edit []string
+		want string // in the log; empty: applied
+	}{
+		"the plan":             {[]string{plan, ""}, "plan p-2 of offering o-1 has instances"},
+		"the server":           {[]string{server, "", "servers: [r2]", "servers: [r1]"}, "server r2 has instances and is not configured"},
+		"the plan, retired":    {[]string{"servers: [r2]", "servers: [r2], retired: true"}, ""},
+		"the server's address": {[]string{"127.0.0.1:2", "127.0.0.1:3"}, ""},
+		"a broken file":        {[]string{"kind: redis", "kind: rodis"}, `rodis`},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, log, _ := start(t)
+			addInstance(t, s, "p-2", "r2")
+			catalog := s.catalog.Load()
+			edit(t, s, tt.edit...)
+			s.reload(t.Context())
+			refused := strings.Contains(log.String(), "reload refused")
+			if refused != (tt.want != "") || !strings.Contains(log.String(), tt.want) {
+				t.Errorf("want %q in\n%s", tt.want, log)
+			}
+			if refused != (s.catalog.Load() == catalog) {
+				t.Errorf("refused is %v, and the catalog did the opposite", refused)
+			}
+		})
+	}
+}
+
+func TestStartRefusesToLosePlansWithInstances(t *testing.T) {
+	t.Parallel()
+	s, _, end := start(t)
+	addInstance(t, s, "p-2", "r2")
+	if err := end(); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, s, "      - {id: p-2, name: two, description: d, servers: [r2]}\n", "")
+	_, err := newService(t.Context(), streams{Err: io.Discard, Env: os.Getenv}, s.file)
+	if err == nil || !strings.Contains(err.Error(), "plan p-2 of offering o-1 has instances") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestReloadSaysWhatNeedsARestart(t *testing.T) {
+	t.Parallel()
+	s, log, _ := start(t)
+	edit(t, s, "metrics:", "limits: {workers_per_server: 3}\nlog: {level: warn}\nmetrics:")
+	s.reload(t.Context())
+	if !strings.Contains(log.String(), `"key":"limits"`) || strings.Contains(log.String(), `"key":"log"`) {
+		t.Errorf("log: %s", log)
+	}
+}
+
+// fake counts what is done with it; Ensure takes until release is closed.
+type fake struct {
+	bindery.Driver
+	begun, release chan struct{}
+	closed         chan struct{}
+}
+
+func newFake() *fake {
+	return &fake{begun: make(chan struct{}, 1), release: make(chan struct{}), closed: make(chan struct{})}
+}
+
+func (f *fake) Ensure(context.Context, bindery.InstanceSpec, bindery.Account) (json.RawMessage, error) {
+	f.begun <- struct{}{}
+	<-f.release
+	select {
+	case <-f.closed:
+		return nil, errors.New("closed under a call")
+	default:
+		return json.RawMessage(`{}`), nil
+	}
+}
+
+func (f *fake) Close() error { close(f.closed); return nil }
+
+// A driver that is replaced ends its calls before it is closed, and whoever held
+// it uses the new one from then on.
+func TestBackendsAreSwappedUnderCalls(t *testing.T) {
+	t.Parallel()
+	drivers := map[string]*fake{"a": newFake(), "b": newFake()}
+	log := &logBuffer{}
+	b := &backends{
+		kinds: map[string]bindery.Kind{"fake": {Open: func(s bindery.Server) (bindery.Driver, error) {
+			if s.Address == "bad" {
+				return nil, errors.New("no")
+			}
+			return drivers[s.Address], nil
+		}}},
+		metrics: telemetry.NewMetrics("test"), log: telemetry.NewLog(log, new(slog.LevelVar)),
+	}
+	use := func(address string) error {
+		c, err := b.prepare([]bindery.Server{{Name: "s", Kind: "fake", Address: address}})
+		if err == nil {
+			b.apply(c)
+		}
+		return err
+	}
+	if err := use("a"); err != nil {
+		t.Fatal(err)
+	}
+	held, _ := b.Driver("s")
+	result := make(chan error, 1)
+	go func() {
+		_, err := held.Ensure(t.Context(), bindery.InstanceSpec{}, bindery.Account{})
+		result <- err
+	}()
+	<-drivers["a"].begun
+	if err := use("bad"); err == nil {
+		t.Fatal("a server that cannot be opened was used")
+	}
+	if err := use("b"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-drivers["a"].closed:
+		t.Fatal("closed under a call")
+	default:
+	}
+	close(drivers["a"].release)
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+	<-drivers["a"].closed
+	close(drivers["b"].release)
+	if _, err := held.Ensure(t.Context(), bindery.InstanceSpec{}, bindery.Account{}); err != nil {
+		t.Error(err)
+	}
+	if len(drivers["b"].begun) != 1 {
+		t.Error("the call did not go to the new driver")
+	}
+	b.close()
+	<-drivers["b"].closed
+	if _, err := held.Ensure(t.Context(), bindery.InstanceSpec{}, bindery.Account{}); bindery.CodeOf(err) != bindery.CodeUnavailable {
+		t.Errorf("after the end: got %v", err)
+	}
+}
+
+func TestGroupEndsWithTheFirstFailure(t *testing.T) {
+	t.Parallel()
+	g := newGroup()
+	g.run(t.Context(), "one", func(context.Context) error { panic("boom") })
+	<-g.failed
+	if err := g.failure(); err == nil || !strings.Contains(err.Error(), "one: panic: boom") {
+		t.Errorf("got %v", err)
+	}
+	g.run(t.Context(), "two", func(context.Context) error { return errors.New("later") })
+	if !g.wait(time.Minute) || !strings.Contains(g.failure().Error(), "boom") {
+		t.Errorf("got %v", g.failure())
+	}
+}
+
+func TestServiceEndsWhenAPartFails(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, dir, "c.yaml", serviceFile)
+	write(t, dir, "key", seal.NewKey().Reveal())
+	write(t, dir, "pw", "password-1")
+	write(t, dir, "token", "token-token-token-1")
+	makeCertificates(t, dir)
+	s, err := newService(t.Context(), streams{Err: io.Discard, Env: func(string) string { return "" }}, filepath.Join(dir, "c.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.engine.runs["broken"] = func(context.Context) error { return errors.New("out of luck") }
+	if err := s.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "broken: out of luck") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The template of dev and the reader of serve agree, whatever was asked for.
+func TestDevWritesWhatServeReads(t *testing.T) {
+	t.Parallel()
+	tests := map[string]devOptions{
+		"defaults":             {http: "127.0.0.1:8080", https: "127.0.0.1:8443"},
+		"beyond this machine":  {http: "0.0.0.0:8080", https: "[::]:8443"},
+		"PostgreSQL, password": {http: "localhost:0", https: "127.0.0.1:0", store: "postgres://u:p%40ss@127.0.0.1:5432/d?sslmode=disable"},
+		"another SQLite file":  {http: "[::1]:0", https: "127.0.0.1:0", store: "sqlite:other.db"},
+	}
+	for name, o := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d, err := openDevDir(t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.unlock()
+			err = d.writeConfig(o, []devBackend{
+				{name: "redis", kind: kindRedis, address: "127.0.0.1:1", username: "default", password: bindery.NewSecret("x")},
+				{name: "redis-whole", kind: kindRedis, address: "127.0.0.1:2", username: "default", password: bindery.NewSecret("x")},
+				{name: "postgresql", kind: kindPostgres, address: "127.0.0.1:3", username: "bindery", password: bindery.NewSecret("x")},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg, err := loadConfig(d.file("bindery.yaml"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if o.store != "" && strings.HasPrefix(o.store, "postgres") && cfg.StoreURL().Reveal() != o.store {
+				t.Errorf("store: got %s", cfg.StoreURL().Reveal())
+			}
+			text, err := os.ReadFile(d.file("bindery.yaml"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(string(text), "p%40ss") {
+				t.Error("the store's password is in the configuration")
+			}
+		})
+	}
+}
