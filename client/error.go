@@ -38,6 +38,10 @@ type Error struct {
 // Error says what was asked, what was answered, and why.
 func (e *Error) Error() string {
 	var b strings.Builder
+	key := e.Key
+	if own[key] && e.Description != "" {
+		key = "" // the description says it better
+	}
 	switch {
 	case e.Status == 0:
 		b.WriteString(e.Description)
@@ -45,15 +49,15 @@ func (e *Error) Error() string {
 			fmt.Fprintf(&b, ": %v", e.cause)
 		}
 		return b.String()
-	case e.Key != "" && e.Description != "":
-		fmt.Fprintf(&b, "%s: %s", e.Key, e.Description)
-	case e.Key != "" || e.Description != "":
-		b.WriteString(e.Key + e.Description)
+	case key != "" && e.Description != "":
+		fmt.Fprintf(&b, "%s: %s", key, e.Description)
+	case key != "" || e.Description != "":
+		b.WriteString(key + e.Description)
 	default:
 		b.WriteString(strings.ToLower(http.StatusText(e.Status)))
 	}
 	fmt.Fprintf(&b, " (%s %s answered %d", e.Method, e.Path, e.Status)
-	if e.RequestID != "" {
+	if e.RequestID != "" && !strings.Contains(e.Description, e.RequestID) {
 		fmt.Fprintf(&b, ", request %s", Printable(e.RequestID))
 	}
 	b.WriteString(")")
@@ -76,6 +80,15 @@ var reserved = map[string]bindery.Code{
 	"RequiresApp":             bindery.CodeRequiresApp,
 	"MaintenanceInfoConflict": bindery.CodeMaintenanceConflict,
 }
+
+// own are the words that Bindery's admin API says what kind of failure it is by.
+var own = func() map[string]bool {
+	words := map[string]bool{}
+	for _, code := range bindery.Codes {
+		words[string(code)] = true
+	}
+	return words
+}()
 
 // codes turns a status into the kind that it most likely stands for.
 var codes = map[int]bindery.Code{
@@ -107,6 +120,9 @@ func (e *Error) Code() bindery.Code {
 	}
 	if code, ok := reserved[e.Key]; ok {
 		return code
+	}
+	if own[e.Key] && e.Status >= 400 {
+		return bindery.Code(e.Key)
 	}
 	if code, ok := codes[e.Status]; ok {
 		return code

@@ -192,7 +192,7 @@ func rotateCommand(st streams) *cobra.Command {
 		// The predecessor says it all; brokers that read the ids nevertheless get them if they are known.
 		if t.serviceID, t.planID, err = s.identify(ctx, args[0], t.instanceID, what); err == nil {
 			r.ServiceID, r.PlanID = t.serviceID, t.planID
-		} else if what != (target{}) || bindery.CodeOf(err) == bindery.CodeUnauthorized {
+		} else if what != (target{}) || bindery.CodeOf(err) != bindery.CodeNotFound {
 			return err
 		}
 		if err := s.bind(ctx, w, t, r, key); err != nil {

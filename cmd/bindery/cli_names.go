@@ -150,9 +150,8 @@ func (s *session) identify(ctx context.Context, name, id string, t target) (serv
 	if fetchErr == nil && in.ServiceID != "" && in.PlanID != "" {
 		return in.ServiceID, in.PlanID, nil
 	}
-	switch bindery.CodeOf(fetchErr) {
-	case bindery.CodeUnauthorized, bindery.CodeForbidden, bindery.CodeUnavailable, bindery.CodeTimeout:
-		return "", "", s.explain(fetchErr)
+	if !mayExist(fetchErr) {
+		return "", "", fmt.Errorf("instance %s: %w", name, s.explain(fetchErr))
 	}
 	if serviceID, planID, ok := s.identifyByAdmin(ctx, id); ok {
 		return serviceID, planID, nil
@@ -161,10 +160,22 @@ func (s *session) identify(ctx context.Context, name, id string, t target) (serv
 	if c, err := s.catalog(ctx); err == nil && len(c.Services) == 1 && len(c.Services[0].Plans) == 1 {
 		return c.Services[0].ID, c.Services[0].Plans[0].ID, nil
 	}
-	if fetchErr == nil {
-		fetchErr = errors.New("the broker does not tell what it is an instance of")
-	}
-	return "", "", hintf(fmt.Errorf("instance %s: %w", name, fetchErr),
+	return "", "", hintf(fmt.Errorf("instance %s: %w", name, errNotTold.Because(fetchErr)),
 		"It may not exist, may still be in the making, or this broker cannot fetch instances.\n"+
 			"If you know that it exists, say what it is: --service NAME --plan NAME.")
+}
+
+var errNotTold = bindery.Errorf(bindery.CodeNotFound, "the broker does not tell what it is an instance of")
+
+// mayExist reports whether a refused fetch leaves open what the instance is:
+// brokers that cannot fetch instances refuse as they like.
+func mayExist(err error) bool {
+	if err == nil {
+		return true
+	}
+	e, ok := errors.AsType[*client.Error](err)
+	if !ok || e.Status < 400 || e.Status >= 500 {
+		return false
+	}
+	return e.Code() != bindery.CodeUnauthorized && e.Code() != bindery.CodeForbidden
 }
