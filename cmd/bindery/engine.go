@@ -22,14 +22,16 @@ type engine struct {
 // newEngine wires the broker, its queue and the reconciler to the store and
 // the drivers.
 func newEngine(s *service) (*engine, error) {
-	_ = s.metrics.Store(s.store) // what the broker is given
+	measured := s.metrics.Store(s.store)
 	b := &unwired{catalog: s.catalog.Load}
 	o := &osb.Handler{
 		Broker: b, Platforms: &s.platforms, Now: time.Now,
 		MissingVersion: s.cfg.Options.MissingVersionStatus,
 	}
-	a := &admin.Handler{Store: s.store, Tokens: &s.tokens, Now: time.Now}
-	return &engine{osb: o.Face(), admin: a.Face(), runs: map[string]func(context.Context) error{}}, nil
+	a := &admin.Handler{Store: s.store, Sealer: adminSealer{s.store}, Tokens: &s.tokens, Now: time.Now}
+	keep := &pruner{store: measured, retention: s.cfg.Retention, log: s.log, now: time.Now}
+	runs := map[string]func(context.Context) error{"retention": keep.Run}
+	return &engine{osb: o.Face(), admin: a.Face(), runs: runs}, nil
 }
 
 // unwired stands where the broker will.

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"text/tabwriter"
-	"time"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"bindery/api/admin"
+	"bindery/client"
 	"bindery/config"
-	"bindery/driver"
 	"bindery/seal"
 	"bindery/store"
 )
@@ -38,66 +38,115 @@ func sealCommand(st streams) *cobra.Command {
 	return c
 }
 
-const offline = "The command opens the store itself. An SQLite file can be open in one process only: while\n" +
-	"bindery serve runs on it, use the admin API instead, GET /admin/v1/seal/status and POST\n/admin/v1/seal/rotate."
+const sealHelp = "With -c the command opens the store itself. An SQLite file can be open in one process only:\n" +
+	"while bindery serve runs on it, leave -c out, and the running service is asked.\n\n" + adminHelp
+
+// A sealer is what does the work: a store, or the admin API of a running service.
+type sealer interface {
+	SealStatus(ctx context.Context) (client.SealStatus, error)
+	RotateSeal(ctx context.Context) (client.SealRotation, error)
+}
 
 func sealStatusCommand(st streams) *cobra.Command {
-	return withStore(&cobra.Command{
-		Use:   "status -c FILE",
+	return sealerCommand(st, &cobra.Command{
+		Use:   "status [-c FILE]",
 		Short: "Say which key seals how many records",
-	}, func(ctx context.Context, s *store.Store) error { return printSeal(ctx, st, s) })
+	}, func(ctx context.Context, s *session, w sealer) error { return s.printSeal(ctx, w) })
 }
 
 func sealRotateCommand(st streams) *cobra.Command {
-	return withStore(&cobra.Command{
-		Use:   "rotate -c FILE",
+	return sealerCommand(st, &cobra.Command{
+		Use:   "rotate [-c FILE]",
 		Short: "Seal every record anew, under the configuration's current key",
-	}, func(ctx context.Context, s *store.Store) error {
-		progress := func(records int) {
-			if st.Terminal {
-				_, _ = fmt.Fprintf(st.Err, "\r%d records ", records)
-			}
+	}, func(ctx context.Context, s *session, w sealer) error {
+		bar := s.progress("sealing")
+		done, err := w.RotateSeal(ctx)
+		bar.stop()
+		if err != nil {
+			return s.explainAdmin(err)
 		}
-		if _, err := s.RotateSeal(ctx, progress); err != nil {
-			return err
-		}
-		return printSeal(ctx, st, s)
+		s.note("%d records sealed anew, %d older data keys dropped", done.Records, done.Dropped)
+		return s.printSeal(ctx, w)
 	})
 }
 
-// withStore makes c a command that opens the store of a configuration.
-func withStore(c *cobra.Command, work func(context.Context, *store.Store) error) *cobra.Command {
+// sealerCommand makes c a command on the store of a configuration, or on a running service.
+func sealerCommand(st streams, c *cobra.Command, work func(context.Context, *session, sealer) error) *cobra.Command {
 	var file string
-	c.Args, c.Long = cobra.NoArgs, c.Short+".\n\n"+offline
-	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		ctx, stop := untilStopped(cmd.Context())
-		defer stop()
-		cfg, err := config.Load(file, driver.Kinds)
+	c.Args, c.Long = exactly(0, 0), c.Short+".\n\n"+sealHelp
+	c, s := command(st, c, func(ctx context.Context, s *session, _ []string) error {
+		if file == "" {
+			a, err := s.admin()
+			if err != nil {
+				return err
+			}
+			return work(ctx, s, a)
+		}
+		cfg, err := loadConfig(file)
 		if err != nil {
 			return err
 		}
-		s, err := openStore(ctx, cfg)
+		opened, err := openStore(ctx, cfg)
 		if err != nil {
 			return err
 		}
-		return errors.Join(work(ctx, s), s.Close())
-	}
-	fileFlag(c, &file)
+		return errors.Join(work(ctx, s, sealedStore{opened}), opened.Close())
+	})
+	c.Flags().StringVarP(&file, "config", "c", "", "open the store of this configuration")
+	_ = c.MarkFlagFilename("config", "yaml", "yml")
+	s.flags(c)
+	s.adminFlags(c)
 	return c
 }
 
-func printSeal(ctx context.Context, st streams, s *store.Store) error {
-	status, err := s.SealStatus(ctx)
+func (s *session) printSeal(ctx context.Context, w sealer) error {
+	status, err := w.SealStatus(ctx)
 	if err != nil {
-		return err
+		return s.explainAdmin(err)
 	}
-	w := tabwriter.NewWriter(st.Out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintf(w, "current master key\t%s\n\n", status.Master)
-	_, _ = fmt.Fprintln(w, "DATA KEY\tMASTER KEY\tRECORDS\tMADE")
+	if s.output == "json" {
+		return s.printJSON(status)
+	}
+	var t table
+	t.add("DATA KEY", "MASTER KEY", "MASTER IS CURRENT", "RECORDS", "MADE")
 	for _, k := range status.Keys {
-		_, _ = fmt.Fprintf(w, "%d\t%s\t%d\t%s\n", k.ID, k.Master, k.Records, k.Created.UTC().Format(time.RFC3339))
+		t.add(strconv.FormatInt(k.ID, 10), k.Master, yes(k.Master == status.Master), strconv.Itoa(k.Records), showTime(k.Created))
 	}
-	return w.Flush()
+	return s.printTable(t)
+}
+
+// A sealedStore is a store as the commands see it.
+type sealedStore struct{ *store.Store }
+
+func (s sealedStore) SealStatus(ctx context.Context) (client.SealStatus, error) {
+	status, err := s.Store.SealStatus(ctx)
+	out := client.SealStatus{Master: status.Master}
+	for _, k := range status.Keys {
+		out.Keys = append(out.Keys, client.SealKey(k))
+	}
+	return out, err
+}
+
+func (s sealedStore) RotateSeal(ctx context.Context) (client.SealRotation, error) {
+	done, err := s.Store.RotateSeal(ctx, nil)
+	return client.SealRotation(done), err
+}
+
+// An adminSealer is a store as the admin face sees it.
+type adminSealer struct{ *store.Store }
+
+func (s adminSealer) SealStatus(ctx context.Context) (admin.SealStatus, error) {
+	status, err := s.Store.SealStatus(ctx)
+	out := admin.SealStatus{Master: status.Master}
+	for _, k := range status.Keys {
+		out.Keys = append(out.Keys, admin.SealKey(k))
+	}
+	return out, err
+}
+
+func (s adminSealer) RotateSeal(ctx context.Context) (admin.Rotated, error) {
+	done, err := s.Store.RotateSeal(ctx, nil)
+	return admin.Rotated(done), err
 }
 
 func openKeys(cfg *config.Config) (*seal.Keyring, error) {
