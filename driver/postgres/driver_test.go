@@ -21,8 +21,6 @@ import (
 	"bindery/driver/postgres"
 )
 
-func TestMain(m *testing.M) { servertest.Main(m) }
-
 func TestDriver(t *testing.T) {
 	t.Parallel()
 	servertest.EachPostgres(t, func(t *testing.T, v servertest.Version) {
