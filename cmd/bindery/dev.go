@@ -105,6 +105,7 @@ func runDev(ctx context.Context, st streams, o devOptions) (err error) {
 	if err != nil {
 		return err
 	}
+	s.engine.runs["servers"] = func(ctx context.Context) error { return supervise(ctx, s.log, backends) }
 	s.ready = func() error {
 		report := d.report(s)
 		for _, name := range ready {
