@@ -56,6 +56,17 @@ func hungEnsure(f *fixture) {
 	_, err := f.driver.Ensure(ctx, spec, accounts[0])
 	f.unavailable("ensure with a short deadline", started, err)
 
+	// So does a cancellation, which no deadline announced.
+	ctx, cancel = context.WithCancel(f.ctx)
+	defer cancel()
+	time.AfterFunc(f.Timeout/8, cancel)
+	started = time.Now()
+	_, err = f.driver.Ensure(ctx, spec, accounts[0])
+	f.unavailable("a canceled ensure", started, err)
+	if took := time.Since(started); took >= f.Timeout {
+		f.Fatalf("a canceled ensure took %s", took)
+	}
+
 	f.must("resume", f.Resume())
 	for _, a := range accounts {
 		f.revoke(spec, a)

@@ -104,7 +104,7 @@ func connect(ctx context.Context, c bindery.Credential) (*session, error) {
 	o.ContextTimeoutEnabled = true
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 	s := &session{client: goredis.NewClient(o), prefix: prefix}
-	s.conn = s.client.Conn()
+	s.conn = s.client.EphemeralConn()
 	if err := s.conn.Ping(ctx).Err(); err != nil {
 		_ = s.Close()
 		return nil, err

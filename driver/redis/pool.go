@@ -261,6 +261,14 @@ func (p *pool) killed(run string, ids []int64) {
 	}
 }
 
+// describesOnce reports whether this server works out a user's rules when it
+// saves the user for the first time: 7.0 does.
+func (p *pool) describesOnce() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.facts != nil && p.facts.version.atLeast(7, 0, 0) && !p.facts.version.atLeast(7, 2, 0)
+}
+
 func (p *pool) close() {
 	p.mu.Lock()
 	p.closed = true
@@ -300,7 +308,7 @@ func (p *pool) connect(ctx context.Context) (*session, error) {
 	s := &session{net: raw}
 	stop := context.AfterFunc(ctx, s.hangUp)
 	s.client = goredis.NewClient(p.options(ctx, raw))
-	s.conn = s.client.Conn()
+	s.conn = s.client.EphemeralConn() // Conn would look at what is unread when it is closed, and log it
 	err = p.introduce(ctx, s)
 	if !stop() && err == nil {
 		err = silent(context.Cause(ctx))
