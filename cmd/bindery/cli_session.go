@@ -135,8 +135,13 @@ func (s *session) place() (broker string, ready *readyFile, err error) {
 	if broker = first(s.ready.HTTP, s.ready.HTTPS); broker != "" {
 		return broker, s.ready, nil
 	}
-	return "", nil, usagef("which broker? Set SB_BROKER_URL, SB_BROKER_USERNAME and SB_BROKER_PASSWORD,\n" +
-		"or BINDERY_READY_FILE to the file that bindery dev --ready-file wrote")
+	const usual = ".bindery/ready.json"
+	hint := "to the file that bindery dev --ready-file wrote"
+	if _, err := os.Stat(usual); err == nil {
+		hint = "here:\n  export BINDERY_READY_FILE=$PWD/" + usual
+	}
+	return "", nil, usagef("which broker? Set SB_BROKER_URL, SB_BROKER_USERNAME and SB_BROKER_PASSWORD,\n"+
+		"or BINDERY_READY_FILE %s", hint)
 }
 
 func (s *session) readReady() error {
