@@ -14,8 +14,6 @@ import (
 	"bindery/store/storetest"
 )
 
-func TestMain(m *testing.M) { servertest.Main(m) }
-
 // database makes one for this test, in a server that the package's tests share,
 // and returns its URL.
 func database(t *testing.T, v servertest.Version) string {
