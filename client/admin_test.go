@@ -49,7 +49,10 @@ func TestListsEndEarlyAndWithAnError(t *testing.T) {
 	t.Parallel()
 	page := answer{status: 200, body: `{"items":[{"id":"op-1"},{"id":"op-2"}],"next":"2"}`}
 	f, c := admin(t, page)
-	for range c.Operations(t.Context(), client.OperationFilter{State: bindery.OpInProgress}) {
+	for _, err := range c.Operations(t.Context(), client.OperationFilter{State: bindery.OpInProgress}) {
+		if err != nil {
+			t.Error(err)
+		}
 		break
 	}
 	if len(f.seen) != 1 || !strings.Contains(f.seen[0], "state=in+progress") {

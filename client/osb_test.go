@@ -163,7 +163,8 @@ func TestErrors(t *testing.T) {
 		text      string
 	}{
 		"a reserved word decides": {
-			provision, answer{status: 422, body: `{"error":"ConcurrencyError","description":"busy here"}`},
+			provision,
+			answer{status: 422, body: `{"error":"ConcurrencyError","description":"busy here"}`},
 			bindery.CodeBusy, false, "ConcurrencyError: busy here (PUT /v2/service_instances/i answered 422)",
 		},
 		"async required":                   {provision, answer{status: 422, body: `{"error":"AsyncRequired"}`}, bindery.CodeAsyncRequired, false, "AsyncRequired"},
@@ -187,7 +188,8 @@ func TestErrors(t *testing.T) {
 			catalog, answer{status: 400, body: `{"description":"a\u001b[2Jb\nc"}`}, bindery.CodeInvalid, false, "a[2Jb c (GET",
 		},
 		"a redirect is not followed": {
-			catalog, answer{status: 302, header: map[string]string{"Location": "https://elsewhere.example/v2/catalog"}},
+			catalog,
+			answer{status: 302, header: map[string]string{"Location": "https://elsewhere.example/v2/catalog"}},
 			bindery.CodeInvalid, false, "it points at https://elsewhere.example/v2/catalog",
 		},
 	}

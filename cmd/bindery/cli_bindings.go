@@ -79,14 +79,13 @@ func bindCommand(st streams) *cobra.Command {
 // bind is the part that bind and rotate share.
 func (s *session) bind(ctx context.Context, w waiting, t thing, r client.BindRequest, key string) error {
 	var b client.Binding
-	if err := s.ask(ctx, t, func(osb *client.OSB) (err error) {
+	if err := s.ask(t, func(osb *client.OSB) (err error) {
 		b, err = osb.Bind(ctx, t.instanceID, t.bindingID, r)
 		return err
 	}); err != nil {
-		switch bindery.CodeOf(err) {
-		case bindery.CodeRequiresApp:
+		if code := bindery.CodeOf(err); code == bindery.CodeRequiresApp {
 			return hintf(err, "Name the application with --app.")
-		case bindery.CodeConflict:
+		} else if code == bindery.CodeConflict {
 			return hintf(err, "Another binding has this name, or this one was made differently: choose another name,\n"+
 				"or remove it first: bindery unbind %s %s", t.instance, t.binding)
 		}
@@ -129,18 +128,18 @@ func credentialsCommand(st streams) *cobra.Command {
 			return err
 		}
 		var b client.Binding
-		err = s.ask(ctx, t, func(osb *client.OSB) (err error) {
+		err = s.ask(t, func(osb *client.OSB) (err error) {
 			b, err = osb.Binding(ctx, t.instanceID, t.bindingID)
 			return err
 		})
-		switch bindery.CodeOf(err) {
-		case "":
-			return s.printCredentials(t, b, key)
-		case bindery.CodeNotFound, bindery.CodeGone:
+		if exitCode(err) == exitNotFound {
 			return hintf(err, "It may not exist, may still be in the making (bindery wait %s %s),\n"+
 				"or this broker shows credentials only once.", t.instance, t.binding)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return s.printCredentials(t, b, key)
 	}, "env")
 	keyFlag(c, &key)
 	s.flags(c)

@@ -46,6 +46,19 @@ func hintf(err error, format string, args ...any) error {
 	return hintError{err, fmt.Sprintf(format, args...)}
 }
 
+// exitCodes has the codes of failures that a script may want to tell apart;
+// every other is exitError.
+var exitCodes = map[bindery.Code]int{
+	bindery.CodeNotFound:     exitNotFound,
+	bindery.CodeGone:         exitNotFound,
+	bindery.CodeConflict:     exitConflict,
+	bindery.CodeBusy:         exitConflict,
+	bindery.CodeUnauthorized: exitUnauthorized,
+	bindery.CodeForbidden:    exitUnauthorized,
+	bindery.CodeTimeout:      exitInProgress,
+	bindery.CodeUnavailable:  exitUnavailable,
+}
+
 // exitCode is the process's exit code for what a command returned.
 func exitCode(err error) int {
 	if err == nil {
@@ -60,24 +73,14 @@ func exitCode(err error) int {
 	if _, ok := errors.AsType[*client.FailedError](err); ok {
 		return exitError
 	}
-	switch bindery.CodeOf(err) {
-	case bindery.CodeNotFound, bindery.CodeGone:
-		return exitNotFound
-	case bindery.CodeConflict, bindery.CodeBusy:
-		return exitConflict
-	case bindery.CodeUnauthorized, bindery.CodeForbidden:
-		return exitUnauthorized
-	case bindery.CodeTimeout:
-		return exitInProgress
-	case bindery.CodeUnavailable:
-		return exitUnavailable
-	default:
-		// cobra's own complaints about commands that do not exist have no type.
-		if strings.HasPrefix(err.Error(), "unknown command ") {
-			return exitUsage
-		}
-		return exitError
+	if exit, ok := exitCodes[bindery.CodeOf(err)]; ok {
+		return exit
 	}
+	// cobra's own complaints about commands that do not exist have no type.
+	if strings.HasPrefix(err.Error(), "unknown command ") {
+		return exitUsage
+	}
+	return exitError
 }
 
 // exactly is cobra.RangeArgs with an error that shows how it is written.

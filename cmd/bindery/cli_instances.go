@@ -93,7 +93,7 @@ func provisionCommand(st streams) *cobra.Command {
 			serviceID: chosen.service.ID, planID: chosen.plan.ID,
 		}
 		var a client.InstanceAnswer
-		if err := s.ask(ctx, t, func(osb *client.OSB) (err error) {
+		if err := s.ask(t, func(osb *client.OSB) (err error) {
 			a, err = osb.Provision(ctx, id, client.ProvisionRequest{
 				ServiceID: t.serviceID, PlanID: t.planID,
 				OrganizationGUID: organization, SpaceGUID: space, Parameters: params,
@@ -166,7 +166,7 @@ func updateCommand(st streams) *cobra.Command {
 			return err
 		}
 		var a client.InstanceAnswer
-		if err := s.ask(ctx, t, func(osb *client.OSB) (err error) {
+		if err := s.ask(t, func(osb *client.OSB) (err error) {
 			a, err = osb.Update(ctx, id, r)
 			return err
 		}); err != nil {
@@ -279,7 +279,7 @@ func deprovisionCommand(st streams) *cobra.Command {
 // remove is the part that deprovision and unbind share.
 func (s *session) remove(ctx context.Context, w waiting, t thing, call func(*client.OSB) (client.Answer, error)) error {
 	var a client.Answer
-	err := s.ask(ctx, t, func(osb *client.OSB) (err error) {
+	err := s.ask(t, func(osb *client.OSB) (err error) {
 		a, err = call(osb)
 		return err
 	})

@@ -150,7 +150,7 @@ func (s *session) readReady() error {
 	if path == "" || (s.readyFile == "" && first(s.url, s.Env("SB_BROKER_URL")) != "") {
 		return nil
 	}
-	raw, err := os.ReadFile(path) //nolint:gosec // the caller names the file
+	raw, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return usagef("the ready file %s does not exist: is bindery dev running, with --ready-file %s?", path, path)
 	}
@@ -202,7 +202,7 @@ func (s *session) client(ready *readyFile) (*http.Client, error) {
 	var pem []byte
 	if path := first(s.caFile, s.Env("BINDERY_CA_FILE"), ready.CAFile); path != "" {
 		var err error
-		if pem, err = os.ReadFile(path); err != nil { //nolint:gosec // the caller names the file
+		if pem, err = os.ReadFile(path); err != nil {
 			return nil, usageError{err}
 		}
 	}
@@ -245,7 +245,7 @@ func (s *session) secretFile(path string) (bindery.Secret, error) {
 func (s *session) read(path string) ([]byte, error) {
 	from := s.In
 	if path != "-" {
-		f, err := os.Open(path) //nolint:gosec // the caller names the file
+		f, err := os.Open(path)
 		if err != nil {
 			return nil, usageError{err}
 		}

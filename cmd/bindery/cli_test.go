@@ -116,11 +116,12 @@ func startForeign(ts *testscript.TestScript, _ bool, args []string) {
 var foreignBrokers sync.Map
 
 func foreignOf(ts *testscript.TestScript) *foreignBroker {
-	f, ok := foreignBrokers.Load(ts.Name())
+	found, _ := foreignBrokers.Load(ts.Name())
+	f, ok := found.(*foreignBroker)
 	if !ok {
 		ts.Fatalf("no broker is running")
 	}
-	return f.(*foreignBroker)
+	return f
 }
 
 // asked TEXT: the broker was asked something that has TEXT in it. ! asked: it was not.
@@ -159,7 +160,7 @@ func interruptWhenAsked(ts *testscript.TestScript, _ bool, args []string) {
 	path, err := exec.LookPath(args[2])
 	ts.Check(err)
 	var out, errOut strings.Builder
-	cmd := exec.Command(path, args[3:]...) //nolint:gosec // a script's own words
+	cmd := exec.Command(path, args[3:]...)
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	for _, name := range []string{"SB_BROKER_URL", "SB_BROKER_USERNAME", "SB_BROKER_PASSWORD"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))

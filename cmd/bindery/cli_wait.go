@@ -109,7 +109,7 @@ func (s *session) patience(ctx context.Context, t thing) time.Duration {
 }
 
 // ask makes one call with a progress line, and explains its error.
-func (s *session) ask(ctx context.Context, t thing, call func(*client.OSB) error) error {
+func (s *session) ask(t thing, call func(*client.OSB) error) error {
 	osb, err := s.osb()
 	if err != nil {
 		return err

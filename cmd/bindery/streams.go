@@ -20,6 +20,6 @@ type streams struct {
 func osStreams() streams {
 	return streams{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Env: os.Getenv,
-		Terminal: term.IsTerminal(int(os.Stderr.Fd())), //nolint:gosec // a file descriptor fits an int
+		Terminal: term.IsTerminal(int(os.Stderr.Fd())),
 	}
 }
