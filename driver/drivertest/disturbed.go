@@ -2,9 +2,11 @@ package drivertest
 
 import (
 	"context"
+	"runtime"
 	"time"
 
 	"bindery"
+	"bindery/devserver/servertest"
 )
 
 // hung is how many calls a hung server gets at once.
@@ -152,8 +154,11 @@ func down(f *fixture) {
 
 func suddenDeath(f *fixture) {
 	spec := f.instance()
-	gone, live := f.account(spec, nil), f.account(spec, nil)
+	gone, live, earlier := f.account(spec, nil), f.account(spec, nil), f.account(spec, nil)
 	f.login(spec, gone)
+	// Where the server saves accounts by and by, this makes sure that all three
+	// have been saved, and that the next one has to be taken out again.
+	f.revoke(spec, earlier)
 	f.revoke(spec, gone)
 	f.must("restart", f.Restart(f.ctx))
 	f.refused(spec, gone)
@@ -161,4 +166,64 @@ func suddenDeath(f *fixture) {
 	// A server may have forgotten what it confirmed; ensure restores it.
 	f.ensure(spec, &live)
 	f.login(spec, live)
+}
+
+// delayed: the bytes of a call are on their way while the driver gives it up,
+// connects anew and revokes. They arrive after that.
+func delayed(f *fixture) {
+	delay(f, func(d bindery.Driver, _ string) bindery.Driver { return d })
+}
+
+// delayedPredecessor is delayed, with a new process that revokes.
+func delayedPredecessor(f *fixture) {
+	delay(f, func(_ bindery.Driver, address string) bindery.Driver {
+		return f.OpenAt(f, f.installation, address)
+	})
+}
+
+func delay(f *fixture, next func(before bindery.Driver, address string) bindery.Driver) {
+	if f.OpenAt == nil {
+		f.Skip("this kind's test does not say how to put a network in between")
+	}
+	slow := servertest.Proxy(f, f.Address)
+	road := newFork(f, slow.Addr())
+	f.driver = f.OpenAt(f, f.installation, road.address())
+	spec := f.instance()
+	accounts := make([]bindery.Account, hung)
+	for i := range accounts {
+		accounts[i] = f.prepare(spec, nil)
+	}
+	f.warm(spec)
+	slow.Hold()
+	f.abandon(spec, accounts)
+
+	road.turn(f.Address)
+	f.driver = next(f.driver, road.address())
+	for _, a := range accounts {
+		f.eventually("revoke", func() error { return f.driver.Revoke(f.ctx, spec, a) })
+	}
+	slow.Release()
+	for slow.Connections() > 0 { // each ends once everything held has been delivered
+		f.must("wait for the delayed calls", f.ctx.Err())
+		runtime.Gosched()
+	}
+	for _, a := range accounts {
+		f.staysGone(spec, a)
+	}
+	f.ensure(spec, &accounts[0])
+	f.login(spec, accounts[0])
+}
+
+// eventually repeats a call as the engine does, while the server is unavailable.
+func (f *fixture) eventually(what string, call func() error) {
+	f.Helper()
+	for {
+		err := call()
+		if err == nil {
+			return
+		}
+		if f.ctx.Err() != nil || bindery.CodeOf(err) != bindery.CodeUnavailable {
+			f.Fatalf("%s: %v", what, err)
+		}
+	}
 }

@@ -20,6 +20,11 @@ type Server struct {
 	// when the test ends. Opened again for the same installation, it stands for
 	// the next process of a Bindery whose first one died.
 	Open func(t testing.TB, installation string) bindery.Driver
+	// Address is the server's host:port, and OpenAt is Open with another one in its
+	// place, so that a case can put a bad network in between. Without them such
+	// cases are left out.
+	Address string
+	OpenAt  func(t testing.TB, installation, address string) bindery.Driver
 	// Timeout is the bindery.Server.Timeout that Open gives: a second or two, so
 	// that the cases with a hung server end soon.
 	Timeout time.Duration
@@ -118,5 +123,7 @@ var disturbed = map[string]func(*fixture){
 	"a dead process's call to a hung server has no effect":    hungPredecessor,
 	"a revocation that a hung server delayed can be repeated": hungRevoke,
 	"a server that is down is unavailable":                    down,
+	"a call that the network delays has no effect":            delayed,
+	"a dead process's call that the network delays has none":  delayedPredecessor,
 	"a revocation survives the server's sudden death":         suddenDeath,
 }

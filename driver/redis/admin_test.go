@@ -252,3 +252,19 @@ func connected(t testing.TB, c bindery.Credential) *session {
 	t.Cleanup(func() { _ = s.Close() }) // the server may have ended it
 	return s
 }
+
+// TestRevocationIsSaved: a user that is in the server's file, whoever saved it,
+// is out of it when the revocation is confirmed.
+func TestRevocationIsSaved(t *testing.T) {
+	t.Parallel()
+	r := servertest.Redis(t)
+	d := openDriver(t, configured(r, "saved1"))
+	spec := bindery.InstanceSpec{Name: bindery.Name("saved1", 1)}
+	a, c := account(t, d, spec, 2, `{}`)
+	must(t, administrator(t, r).Do(t.Context(), "ACL", "SAVE").Err())
+	must(t, d.Revoke(t.Context(), spec, a))
+	must(t, r.Restart(t.Context()))
+	if _, err := connect(t.Context(), c); !isAuthFailure(err) {
+		t.Errorf("login after a revocation and a sudden death: got %v, want an authentication failure", err)
+	}
+}

@@ -48,13 +48,19 @@ func openDriver(t testing.TB, s bindery.Server) bindery.Driver {
 
 // promise describes a server to the suite. Adjust may change how Bindery logs in.
 func promise(t *testing.T, r *devserver.Redis, adjust func(*bindery.Server)) drivertest.Server {
+	openAt := func(t testing.TB, installation, address string) bindery.Driver {
+		s := configured(r, installation)
+		s.Address, s.Public = address, bindery.PublicAddress{Host: r.Host, Port: r.Port}
+		if adjust != nil {
+			adjust(&s)
+		}
+		return openDriver(t, s)
+	}
 	return drivertest.Server{
+		Address: r.Addr,
+		OpenAt:  openAt,
 		Open: func(t testing.TB, installation string) bindery.Driver {
-			s := configured(r, installation)
-			if adjust != nil {
-				adjust(&s)
-			}
-			return openDriver(t, s)
+			return openAt(t, installation, r.Addr)
 		},
 		Timeout:       callTimeout,
 		Login:         login,

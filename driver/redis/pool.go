@@ -85,12 +85,16 @@ func (p *pool) do(
 			return err
 		}
 		err = p.send(ctx, s, begin(s.conn), build)
-		// An idle connection may have died long ago. Calls can be repeated, and the
-		// repeat ends what this attempt may have started.
-		if err == nil || !errors.Is(err, errBroken) || fresh || ctx.Err() != nil || isTimeout(err) {
+		if err == nil || !errors.Is(err, errBroken) || errors.Is(ctx.Err(), context.Canceled) {
 			return err
 		}
+		// What broke one connection has most likely broken those beside it.
 		p.dropIdle()
+		// An idle connection may have died long ago. Calls can be repeated, and the
+		// repeat ends what this attempt may have started.
+		if fresh || ctx.Err() != nil || isTimeout(err) {
+			return err
+		}
 	}
 }
 
