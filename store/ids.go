@@ -2,121 +2,162 @@ package store
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"bindery"
 )
 
-// idBlock is how many ids one durable reservation covers. A crash wastes at most
-// two blocks of 2^63 ids.
-const idBlock = 4096
+const (
+	// idBlock is how many ids one durable reservation covers. A crash wastes at
+	// most two blocks of 2^63 ids.
+	idBlock = 16384
+	// idSpare is how many are left when the next block is fetched.
+	idSpare = idBlock / 2
+	// fetchTimeout bounds one reservation.
+	fetchTimeout = 30 * time.Second
+)
 
 // ids hands out ids from blocks that are reserved durably before they are used.
 // The next block is fetched in the background while half of one is left, so that
-// callers seldom wait for it; and so that an id asked for inside an SQLite
-// transaction, during which no other can commit, does not wait for itself.
+// callers seldom wait for it.
+//
+// An id asked for inside an SQLite transaction must not wait for a reservation,
+// which could commit only after that transaction. So the writer sees to it that
+// there are enough before each batch; see writer.
 type ids struct {
 	reserve func(context.Context) (first int64, err error)
-	state   chan idState // holds the state, or is empty while somebody works on it
-	filled  chan reservation
 	ctx     context.Context
 	cancel  context.CancelFunc
-}
 
-type idState struct {
-	next, end int64 // the block in use: next <= id < end
-	later     int64 // the first id of the block after it, 0 while there is none
-	fetching  bool
-}
-
-// take counts a fetch that ended, and returns its error.
-func (s *idState) take(r reservation) error {
-	s.fetching = false
-	if r.err == nil {
-		s.later = r.first
-	}
-	return r.err
-}
-
-type reservation struct {
-	first int64
-	err   error
+	mu        sync.Mutex
+	next, end int64         // the block in use: next <= id < end
+	later     int64         // the first id of the block after it, 0 while there is none
+	fetching  chan struct{} // closed when the fetch under way ends; nil while there is none
+	err       error         // of the last fetch
 }
 
 func newIDs(reserve func(context.Context) (int64, error)) *ids {
-	i := &ids{reserve: reserve, state: make(chan idState, 1), filled: make(chan reservation, 1)}
+	i := &ids{reserve: reserve}
 	i.ctx, i.cancel = context.WithCancel(context.Background())
-	i.state <- idState{}
 	return i
+}
+
+// start fetches the first block, so that no transaction is the first to ask.
+func (i *ids) start(ctx context.Context) error {
+	first, err := i.reserve(ctx)
+	if err == nil {
+		i.put(first)
+	}
+	return err
 }
 
 // close ends a fetch under way, and waits for it.
 func (i *ids) close() {
 	i.cancel()
-	if s := <-i.state; s.fetching {
-		<-i.filled
+	i.mu.Lock()
+	fetching := i.fetching
+	i.mu.Unlock()
+	if fetching != nil {
+		<-fetching
 	}
-	i.state <- idState{}
 }
 
-// spare is when the next block is fetched.
-const spare = idBlock / 2
-
-func (i *ids) next(ctx context.Context) (int64, error) {
-	var s idState
-	select {
-	case s = <-i.state:
-	case <-ctx.Done():
-		return 0, ended(ctx)
-	}
-	defer func() { i.state <- s }()
-	if s.fetching {
-		select {
-		case r := <-i.filled:
-			_ = s.take(r) // a failure matters once the block is used up
-		default:
+func (i *ids) take(ctx context.Context) (int64, error) {
+	for waited := false; ; waited = true {
+		id, wait, err := i.try()
+		switch {
+		case id != 0:
+			return id, nil
+		case waited && err != nil:
+			return 0, err
 		}
-	}
-	if s.end-s.next <= spare && s.later == 0 && !s.fetching && i.ctx.Err() == nil {
-		s.fetching = true
-		go i.fetch()
-	}
-	if s.next == s.end && s.later == 0 {
 		select {
-		case r := <-i.filled:
-			if err := s.take(r); err != nil {
-				return 0, err
-			}
+		case <-wait:
 		case <-ctx.Done():
 			return 0, ended(ctx)
 		case <-i.ctx.Done():
 			return 0, errClosed
 		}
 	}
-	if s.next == s.end {
-		s.next, s.end, s.later = s.later, s.later+idBlock, 0
-	}
-	id := s.next
-	s.next++
-	return id, nil
 }
 
-func (i *ids) fetch() {
-	ctx, cancel := context.WithTimeout(i.ctx, 30*time.Second)
+// try returns an id, or what to wait for and what went wrong last.
+func (i *ids) try() (id int64, wait <-chan struct{}, err error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.next == i.end && i.later != 0 {
+		i.next, i.end, i.later = i.later, i.later+idBlock, 0
+	}
+	err = i.err
+	if i.left() <= idSpare && i.fetching == nil && i.ctx.Err() == nil {
+		i.fetching = make(chan struct{})
+		go i.fetch(i.fetching)
+	}
+	if i.next < i.end {
+		id = i.next
+		i.next++
+	}
+	return id, i.fetching, err
+}
+
+// left counts the ids at hand; the lock is held.
+func (i *ids) left() int64 {
+	left := i.end - i.next
+	if i.later != 0 {
+		left += idBlock
+	}
+	return left
+}
+
+// low says that the fetch in the background may not be quick enough.
+func (i *ids) low() bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.left() < idSpare/2
+}
+
+// put takes a block that was reserved. One that comes out of order is wasted,
+// for ids grow.
+func (i *ids) put(first int64) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	switch {
+	case first < i.end || i.later != 0:
+	case i.next == i.end:
+		i.next, i.end = first, first+idBlock
+	default:
+		i.later = first
+	}
+}
+
+func (i *ids) fetch(done chan struct{}) {
+	ctx, cancel := context.WithTimeout(i.ctx, fetchTimeout)
 	defer cancel()
 	first, err := i.reserve(ctx)
-	i.filled <- reservation{first: first, err: err}
+	if err == nil {
+		i.put(first)
+	}
+	i.mu.Lock()
+	i.fetching, i.err = nil, err
+	i.mu.Unlock()
+	close(done)
 }
 
 // reserve takes the next block for this process.
 func (s *Store) reserve(ctx context.Context) (first int64, err error) {
 	err = s.engine.update(ctx, func(t *tx) error {
-		found, err := t.get(ctx, `UPDATE meta SET next_id = next_id + ? WHERE id = 1 RETURNING next_id`,
-			[]any{idBlock}, &first)
-		if err == nil && !found {
-			return bindery.Errorf(bindery.CodeInternal, "the store has no counter of ids")
-		}
+		first, err = t.reserve(ctx)
 		return err
 	})
-	return first - idBlock, err
+	return first, err
+}
+
+func (t *tx) reserve(ctx context.Context) (first int64, err error) {
+	var next int64
+	found, err := t.get(ctx, `UPDATE meta SET next_id = next_id + ? WHERE id = 1 RETURNING next_id`, []any{idBlock}, &next)
+	if err == nil && !found {
+		return 0, bindery.Errorf(bindery.CodeInternal, "the store has no counter of ids")
+	}
+	return next - idBlock, err
 }

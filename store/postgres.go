@@ -131,7 +131,7 @@ func pause(ctx context.Context, attempt int) bool {
 
 // once runs the transaction; again says why it must be run once more, if it must.
 func (e *postgresStore) once(ctx context.Context, o *sql.TxOptions, f func(*tx) error) (again fault, err error) {
-	dbtx, err := e.db.BeginTx(ctx, o)
+	dbtx, err := e.begin(ctx, o)
 	if err != nil {
 		return 0, domain(ctx, err, postgresFault(err))
 	}
@@ -155,6 +155,17 @@ func (e *postgresStore) once(ctx context.Context, o *sql.TxOptions, f func(*tx) 
 		return again, domain(ctx, err, sort)
 	}
 	return 0, nil
+}
+
+// begin tries again where a connection turns out to be dead, as all idle ones are
+// after the server was restarted: nothing has happened yet.
+func (e *postgresStore) begin(ctx context.Context, o *sql.TxOptions) (*sql.Tx, error) {
+	for again := 0; ; again++ {
+		dbtx, err := e.db.BeginTx(ctx, o)
+		if err == nil || again == 2 || ctx.Err() != nil {
+			return dbtx, err
+		}
+	}
 }
 
 func (e *postgresStore) close() error { return e.db.Close() }

@@ -71,7 +71,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Ping(ctx); err != nil {
+	if err := s.ids.start(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -122,7 +122,7 @@ func (s *Store) View(ctx context.Context, f func(bindery.Tx) error) error {
 }
 
 // NewID implements [bindery.Store].
-func (s *Store) NewID(ctx context.Context) (int64, error) { return s.ids.next(ctx) }
+func (s *Store) NewID(ctx context.Context) (int64, error) { return s.ids.take(ctx) }
 
 // Installation implements [bindery.Store].
 func (s *Store) Installation() string { return s.installation }

@@ -150,7 +150,8 @@ func (w *writer) wait() bool {
 
 // gather serves whoever else is waiting.
 func (w *writer) gather() {
-	for w.open && w.broken == nil && len(w.batch) < maxBatch {
+	// The batch ends early where ids run short; the next one begins with more.
+	for w.open && w.broken == nil && len(w.batch) < maxBatch && !w.store.ids.low() {
 		select {
 		case r := <-w.queue:
 			w.serve(r)
@@ -167,6 +168,9 @@ func (w *writer) serve(r *request) {
 		return
 	}
 	if !w.open {
+		if w.store.ids.low() {
+			w.reserve()
+		}
 		if err := w.c.do("BEGIN IMMEDIATE"); err != nil {
 			r.err = unavailable(err)
 			close(r.done)
@@ -188,6 +192,23 @@ func (w *writer) serve(r *request) {
 		w.broken = t.cause
 	}
 	w.leave(r, err)
+}
+
+// reserve gets ids in a transaction of its own. Where it fails, so will what follows.
+func (w *writer) reserve() {
+	if w.c.do("BEGIN IMMEDIATE") != nil {
+		return
+	}
+	t := &tx{store: w.store, s: w.c}
+	first, err := t.reserve(context.Background())
+	if err == nil {
+		err = w.c.do("COMMIT")
+	}
+	if err != nil {
+		_ = w.c.do("ROLLBACK") // what follows begins anew, and meets the same trouble
+		return
+	}
+	w.store.ids.put(first)
 }
 
 // call turns a panic into a value for the caller's goroutine.
