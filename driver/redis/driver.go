@@ -64,7 +64,7 @@ func open(server bindery.Server) (bindery.Driver, error) {
 	return d, nil
 }
 
-// accountOrInstance matches what bindery.Name makes of an installation's rows.
+// rowDigits is what bindery.Name makes of a row.
 var rowDigits = regexp.MustCompile(`^[a-z0-9]{1,13}$`)
 
 // checkName refuses names that this installation did not make. Nothing that is

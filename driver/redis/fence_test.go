@@ -3,7 +3,6 @@ package redis_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -36,7 +35,7 @@ func trespass(t *testing.T, ctx context.Context, mine, theirs bindery.Credential
 			t.Errorf("%v failed, but not for lack of rights: %v", args, err)
 		}
 	}
-	return fmt.Errorf("every attempt was refused")
+	return errors.New("every attempt was refused")
 }
 
 // refusedForRights tells refusals from commands that failed for another reason,

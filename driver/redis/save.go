@@ -2,7 +2,7 @@ package redis
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -175,8 +175,8 @@ func (s *saver) save(batch []*confirmation) {
 func absent(reply *goredis.Cmd) error {
 	switch _, err := reply.Result(); {
 	case err == nil:
-		return refused(fmt.Errorf("a user that was deleted is there again"))
-	case err == goredis.Nil: //nolint:errorlint // it is never wrapped
+		return refused(errors.New("a user that was deleted is there again"))
+	case errors.Is(err, goredis.Nil):
 		return nil
 	default:
 		return refused(err)
