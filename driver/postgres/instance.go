@@ -141,8 +141,7 @@ func (d *driver) removeDatabase(ctx context.Context, name string) error {
 		if _, err := d.pool.exec(ctx, closeDatabase(name)); err != nil && state(err) != stateUndefinedDatabase {
 			return err
 		}
-		// FORCE would refuse as a whole where one session is a superuser's; that
-		// one is waited for instead, as far as there is time.
+		// FORCE would refuse as a whole where one session is a superuser's.
 		for wait := firstWait; ; wait = min(2*wait, longestWait) {
 			results, err := d.pool.exec(ctx, endDatabase(name))
 			if err != nil {

@@ -227,8 +227,8 @@ func abandoned(l *lab) {
 	}
 	cancel()
 	l.wantCode("ensure", <-done, bindery.CodeUnavailable)
-	l.revoke(spec, account) // while the lock is held: nothing is left that waits for it
 	blocker.do(`ROLLBACK`)
+	l.revoke(spec, account)
 	for range 20 {
 		if l.count(`SELECT count(*) FROM pg_roles WHERE rolname = $1`, account.Name) != 0 {
 			l.Fatal("the role came back")

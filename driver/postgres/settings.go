@@ -16,8 +16,8 @@ import (
 
 // serverSettings are a server's own settings.
 type serverSettings struct {
-	Database    string `json:"database"`    // that Bindery connects to
-	Connections int    `json:"connections"` // that Bindery opens at the most
+	Database    string `json:"database"`        // that Bindery connects to
+	Connections int    `json:"max_connections"` // that Bindery opens at the most
 }
 
 const (
@@ -33,7 +33,7 @@ func parseServer(raw json.RawMessage) (serverSettings, error) {
 	}
 	return s, problems{
 		{s.Database == "" || len(s.Database) > nameBytes, "database: must have 1 to 63 bytes"},
-		{s.Connections < 1 || s.Connections > mostConnections, fmt.Sprintf("connections: must be from 1 to %d", mostConnections)},
+		{s.Connections < 1 || s.Connections > mostConnections, fmt.Sprintf("max_connections: must be from 1 to %d", mostConnections)},
 	}.err()
 }
 

@@ -20,8 +20,8 @@ func TestSettings(t *testing.T) {
 		mention []string // none: it is accepted
 	}{
 		"a server without settings":   {Kind.CheckServer, ``, nil},
-		"a server with settings":      {Kind.CheckServer, `{"database":"admin","connections":3}`, nil},
-		"every problem of a server":   {Kind.CheckServer, `{"database":"","connections":101}`, []string{"database", "connections"}},
+		"a server with settings":      {Kind.CheckServer, `{"database":"admin","max_connections":3}`, nil},
+		"every problem of a server":   {Kind.CheckServer, `{"database":"","max_connections":101}`, []string{"database", "max_connections"}},
 		"a server's unknown key":      {Kind.CheckServer, `{"dbname":"x"}`, []string{"dbname"}},
 		"a plan without settings":     {Kind.CheckPlan, `null`, nil},
 		"a plan with settings":        {Kind.CheckPlan, `{"extensions":["uuid-ossp"],"statement_timeout":"1m30s"}`, nil},

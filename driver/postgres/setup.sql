@@ -28,6 +28,9 @@
 --
 --      GRANT CONNECT ON DATABASE theirs TO them;
 --
+-- 3. Before PostgreSQL 15 it gives Bindery's role the public schema of template1, and
+--    with it that of each new database: there everybody could create things in it.
+--
 -- To take it all back: GRANT CONNECT ON DATABASE … TO PUBLIC, DROP ROLE bindery.
 
 \set ON_ERROR_STOP on
@@ -77,4 +80,19 @@ COMMIT;
 \if :{?password}
 \else
 \password :user
+\endif
+
+-- Before PostgreSQL 15: the public schema of new databases.
+SELECT current_setting('server_version_num')::int < 150000 AS old;
+\gset
+\if :old
+\connect template1
+SELECT set_config('bindery.setup_user', :'user', false);
+DO $$
+BEGIN
+	IF current_database() = 'template1' AND current_setting('server_version_num')::int < 150000 THEN
+		EXECUTE format('ALTER SCHEMA public OWNER TO %I', current_setting('bindery.setup_user'));
+	END IF;
+END
+$$;
 \endif

@@ -18,10 +18,16 @@ const readersSuffix = "_ro"
 
 // createAccount makes a login role that acts as its group, so that what it
 // makes belongs to the group and nothing but a membership depends on the role.
+//
+// The order matters from 16 on. Who makes a role becomes a member of it, and
+// each membership that is made lets the server forget all that it knew of
+// memberships; so what looks at them comes between two that are made. The last
+// one also locks the group until the end of the transaction.
 func createAccount(name, group, verifier string, limit int) string {
 	return "CREATE ROLE " + ident(name) + " LOGIN PASSWORD " + literal(verifier) +
-		" CONNECTION LIMIT " + strconv.Itoa(limit) + " IN ROLE " + ident(group) +
+		" CONNECTION LIMIT " + strconv.Itoa(limit) +
 		"; ALTER ROLE " + ident(name) + " SET role TO " + ident(group) +
+		"; GRANT " + ident(group) + " TO " + ident(name) +
 		"; " + roleOID(name)
 }
 
@@ -48,7 +54,9 @@ func dropAccount(name string) string {
 }
 
 // lockAccount keeps new sessions out.
-func lockAccount(name string) string { return "ALTER ROLE " + ident(name) + " NOLOGIN" }
+func lockAccount(name string) string {
+	return "ALTER ROLE " + ident(name) + " NOLOGIN; " + roleOID(name)
+}
 
 // memberships lists the groups that a role is in.
 func memberships(name string) string {
@@ -156,12 +164,11 @@ func giveBack(roles ...string) string {
 func reassign(major int, name, group string) string {
 	return borrow(major, name, group) +
 		"; REASSIGN OWNED BY " + ident(name) + " TO " + ident(group) +
-		"; DROP OWNED BY " + ident(name) +
-		giveBack(name, group)
+		"; DROP OWNED BY " + ident(name) + giveBack(name, group)
 }
 
 // dropGranted takes away what a role was granted in the current database. Only
-// the owner's hand can do that, so Bindery acts as the owners meanwhile.
+// an owner's hand can do that, so Bindery acts as the owners meanwhile.
 func dropGranted(major int, name string, owners []string) string {
 	roles := append([]string{name}, owners...)
 	return borrow(major, roles...) + "; DROP OWNED BY " + ident(name) + giveBack(roles...)
@@ -250,9 +257,12 @@ func closeDatabase(name string) string {
 }
 
 // endDatabase ends the sessions in a database and lists those that still run.
+// Those of superusers, autovacuum among them, are not Bindery's to end; DROP
+// DATABASE waits for them.
 func endDatabase(name string) string {
 	return "SELECT a.pid, pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_get_activity(NULL) a" +
-		" WHERE a.usesysid IS NOT NULL AND a.pid <> pg_catalog.pg_backend_pid()" +
+		" LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid" +
+		" WHERE a.usesysid IS NOT NULL AND r.rolsuper IS NOT TRUE AND a.pid <> pg_catalog.pg_backend_pid()" +
 		" AND a.datid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = " + literal(name) + ")"
 }
 
