@@ -78,8 +78,9 @@ func (d *driver) endSessions(ctx context.Context, name string, oids []uint32) er
 		for _, row := range results[0].Rows {
 			now[string(row[0])] = true
 		}
-		for _, row := range results[2].Rows {
-			delete(now, string(row[0]))
+		shown := results[1].Rows[0]
+		for _, pid := range strings.Split(strings.Trim(string(shown[0]), "{}"), ",") {
+			delete(now, pid)
 		}
 		if opening == nil {
 			opening = now
@@ -89,7 +90,7 @@ func (d *driver) endSessions(ctx context.Context, name string, oids []uint32) er
 				delete(opening, pid)
 			}
 		}
-		open := len(results[1].Rows)
+		open := number(shown[1])
 		if open == 0 && (len(opening) == 0 || time.Since(started) > openingLimit) {
 			return nil
 		}

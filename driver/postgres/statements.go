@@ -69,36 +69,34 @@ func leave(name string, groups []string) string {
 	return "REVOKE " + idents(groups) + " FROM " + ident(name)
 }
 
-// endSessions ends the sessions that role oids opened, and lists what still
-// runs, in three results:
+// endSessions ends the sessions that role oids opened, and answers in two results
+// what still runs:
 //
 //  1. the backends that are in a transaction, which every backend is from before
 //     it looks its role up until it shows in the list of sessions;
-//  2. the sessions that it ended, or tried to;
-//  3. the backends that show in the list of sessions.
+//  2. the backends that show in the list of sessions, as an array, and how many
+//     of these were ended, or are about to.
 //
-// What is in the first and not in the third may be a session of the role that
-// is just being opened. The order matters: the list of sessions is read once,
-// after the first result.
+// What is in the first and not in the second may be a session of the role that
+// is just being opened. The order matters: the list of sessions is read last.
 //
 // An oid that a role of another name has by now is left alone. With orphans,
 // sessions of any role that no longer exists count too, in databases whose name
 // begins with prefix.
 func endSessions(name string, oids []uint32, orphans bool, prefix string) string {
-	which := []string{"false"}
+	which := "false"
 	for _, oid := range oids {
-		// Written as a comparison with a constant: the list can be long, the roles are few.
-		which = append(which, "a.usesysid = "+strconv.FormatUint(uint64(oid), 10))
+		which += " OR a.usesysid = " + strconv.FormatUint(uint64(oid), 10)
 	}
-	gone := "pg_catalog.pg_get_userbyid(a.usesysid) = 'unknown (OID=' || a.usesysid || ')'"
-	cond := "(" + strings.Join(which, " OR ") + ") AND (" + gone + " OR pg_catalog.pg_get_userbyid(a.usesysid) = " + literal(name) + ")"
+	const gone = "pg_catalog.pg_get_userbyid(a.usesysid) = 'unknown (OID=' || a.usesysid || ')'"
+	cond := "(" + which + ") AND (" + gone + " OR pg_catalog.pg_get_userbyid(a.usesysid) = " + literal(name) + ")"
 	if orphans {
 		cond = "(" + cond + ") OR (" + gone + " AND a.datid IN (SELECT oid FROM pg_catalog.pg_database" +
 			" WHERE pg_catalog.starts_with(datname, " + literal(prefix) + ")))"
 	}
 	return "SELECT pid FROM pg_catalog.pg_locks WHERE locktype = 'virtualxid' AND pid <> pg_catalog.pg_backend_pid()" +
-		"; SELECT a.pid, pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_get_activity(NULL) a WHERE " + cond +
-		"; SELECT a.pid FROM pg_catalog.pg_stat_get_activity(NULL) a WHERE a.usesysid IS NOT NULL OR a.datid IS NOT NULL"
+		"; SELECT pg_catalog.array_agg(a.pid), pg_catalog.count(CASE WHEN " + cond + " THEN pg_catalog.pg_terminate_backend(a.pid) END)" +
+		" FROM pg_catalog.pg_stat_get_activity(NULL) a WHERE a.usesysid IS NOT NULL OR a.datid IS NOT NULL"
 }
 
 // endOwn ends sessions of Bindery itself and lists those that still run: the
