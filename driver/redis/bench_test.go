@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -24,7 +25,7 @@ func BenchmarkEnsure(b *testing.B) {
 	b.Run("driver", func(b *testing.B) {
 		r := servertest.Redis(b)
 		s := configured(r, "bench1")
-		s.Settings = json.RawMessage(`{"max_connections":16}`)
+		s.Settings, s.Timeout = json.RawMessage(`{"max_connections":16}`), time.Minute // a save may be long
 		d := openDriver(b, s)
 		spec := bindery.InstanceSpec{Name: bindery.Name("bench1", 1)}
 		var row atomic.Int64
@@ -71,7 +72,7 @@ func BenchmarkEnsure(b *testing.B) {
 func BenchmarkRevoke(b *testing.B) {
 	r := servertest.Redis(b)
 	s := configured(r, "bench2")
-	s.Settings = json.RawMessage(`{"max_connections":16}`)
+	s.Settings, s.Timeout = json.RawMessage(`{"max_connections":16}`), time.Minute
 	d := openDriver(b, s)
 	spec := bindery.InstanceSpec{Name: bindery.Name("bench2", 1)}
 	for i := range int64(1000) {

@@ -19,8 +19,10 @@ const (
 	backgroundShare = 20
 	backgroundPause = time.Second
 	// mostUnsaved bounds how long one save of Redis 7.0 stops the server for users
-	// whom it has not saved before.
-	mostUnsaved = 200
+	// whom it has not saved before. Such a save is not put off: a pause as long as
+	// the save would let more users come than the save dealt with, and the next
+	// would take longer, and so on.
+	mostUnsaved = 500
 )
 
 // A saver puts the users on disk: one ACL SAVE for all revocations that waited
@@ -37,7 +39,8 @@ type saver struct {
 	timer   *time.Timer   // of the next save in the background; nil: none is due
 	unsaved int           // users made since the last save
 	took    time.Duration // by the save before
-	next    time.Time     // not before this
+	next    time.Time     // not before this, unless many users are unsaved
+	hurry   chan struct{} // has a token when many are; has room for one
 	without bool          // the server has no ACL file: a restart forgets its users anyway
 }
 
@@ -49,7 +52,7 @@ type confirmation struct {
 
 func newSaver(p *pool, timeout time.Duration) *saver {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &saver{pool: p, timeout: timeout, ctx: ctx, cancel: cancel}
+	return &saver{pool: p, timeout: timeout, ctx: ctx, cancel: cancel, hurry: make(chan struct{}, 1)}
 }
 
 // confirm returns when a save that began after this call is done, and the user
@@ -77,6 +80,10 @@ func (s *saver) soon() {
 		return
 	}
 	if s.unsaved++; s.due() {
+		select {
+		case s.hurry <- struct{}{}:
+		default:
+		}
 		s.start()
 		return
 	}
@@ -111,6 +118,7 @@ func (s *saver) run() {
 		s.mu.Unlock()
 		select {
 		case <-time.After(pause):
+		case <-s.hurry:
 		case <-s.ctx.Done():
 		}
 
