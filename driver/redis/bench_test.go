@@ -57,7 +57,7 @@ func BenchmarkEnsure(b *testing.B) {
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
 				n := row.Add(1)
-				args := []any{"ACL", "SETUSER", fmt.Sprint("u", n), "reset", "on", "~p*", "&p*",
+				args := []any{"ACL", "SETUSER", fmt.Sprint("u", n), "reset", "resetchannels", "on", "~p*", "&p*",
 					fmt.Sprintf("#%x", sha256.Sum256(fmt.Append(nil, n)))}
 				if err := c.Do(b.Context(), append(args, rights...)...).Err(); err != nil {
 					b.Error(err)

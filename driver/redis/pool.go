@@ -266,11 +266,11 @@ func (p *pool) killed(run string, ids []int64) {
 }
 
 // describesOnce reports whether this server works out a user's rules when it
-// saves the user for the first time: 7.0 does.
+// saves the user for the first time, and then remembers them: from 7.0 on.
 func (p *pool) describesOnce() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.facts != nil && p.facts.version.atLeast(7, 0, 0) && !p.facts.version.atLeast(7, 2, 0)
+	return p.facts != nil && p.facts.version.atLeast(7, 0, 0)
 }
 
 func (p *pool) close() {

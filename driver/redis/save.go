@@ -10,15 +10,15 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// A save writes every user and stops the server meanwhile. Redis 7.0 also works
-// out the rules of each user whom it has not saved before, for half a millisecond;
-// 6.2 does so for every user in every save.
+// A save writes every user and stops the server meanwhile. From 7.0 on it also
+// works out the rules of each user whom it has not saved before, for up to half a
+// millisecond; 6.2 does so for every user in every save.
 const (
 	// backgroundShare: saves that nobody waits for take a twentieth of the server's
 	// time. Revocations do wait: between two saves lies as much time as the one before took.
 	backgroundShare = 20
 	backgroundPause = time.Second
-	// mostUnsaved bounds how long one save of Redis 7.0 stops the server for users
+	// mostUnsaved bounds how long one save stops the server, from 7.0 on, for users
 	// whom it has not saved before. Such a save is not put off: a pause as long as
 	// the save would let more users come than the save dealt with, and the next
 	// would take longer, and so on.
