@@ -77,7 +77,7 @@ func (p *Process) startOnPort(ctx context.Context, wanted, earlier int, prepare 
 	const tries = 5
 	for try := 1; ; try++ {
 		port := wanted
-		if port == 0 && try == 1 && earlier != 0 && !portInUse(earlier) {
+		if port == 0 && try == 1 && earlier != 0 && becomesFree(ctx, earlier) {
 			port = earlier
 		}
 		if port == 0 {

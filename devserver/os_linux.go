@@ -176,14 +176,27 @@ func freeze(pids []int) bool {
 }
 
 // stopped reports whether a process stands still, or is gone.
-func stopped(pid int) bool {
+func stopped(pid int) bool { return strings.ContainsRune("TtZX", stateOf(pid)) }
+
+// alive returns those of the processes that are still there. One that ends is no
+// longer listed by [processesIn] before its connections are closed.
+func alive(pids []int) []int {
+	return slices.DeleteFunc(pids, func(pid int) bool { return strings.ContainsRune("ZX", stateOf(pid)) })
+}
+
+// stateOf returns the kernel's letter for a process's state: T for one that was
+// stopped, Z for one that has ended, X also for one that is gone.
+func stateOf(pid int) rune {
 	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	if err != nil {
-		return true
+		return 'X'
 	}
 	// pid (name) state …, where the name may contain anything
-	_, rest, found := bytes.Cut(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" "))
-	return found && len(rest) > 0 && bytes.IndexByte([]byte("TtZX"), rest[0]) >= 0
+	_, rest, _ := bytes.Cut(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" "))
+	if len(rest) == 0 {
+		return 'X'
+	}
+	return rune(rest[0])
 }
 
 func thaw(pids []int) {

@@ -31,6 +31,7 @@ func private(info fs.FileInfo) bool { return info.IsDir() }
 
 func processesIn(string, string) ([]int, error) { return nil, errLinux }
 func freeze([]int) bool                         { return true }
+func alive([]int) []int                         { return nil }
 func thaw([]int)                                {}
 func kill([]int)                                {}
 

@@ -1,6 +1,7 @@
 package devserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // ports remembers which ports this process gave out, because a server that is
@@ -53,6 +55,18 @@ func portInUse(port int) bool {
 		return true
 	}
 	return l.Close() != nil
+}
+
+// becomesFree waits a moment for a port: the server that had it may just be ending.
+func becomesFree(ctx context.Context, port int) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	for portInUse(port) {
+		if pause(ctx) != nil {
+			return false
+		}
+	}
+	return true
 }
 
 func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }

@@ -170,13 +170,14 @@ func once(ctx context.Context, name string, make func(dir string) error) (string
 	return dir, os.Rename(building, dir)
 }
 
-// cacheName names what was made from a program by an account.
+// cacheName names what was made from a program by an account. Where the program is
+// does not matter, so that every copy of it shares what was made.
 func cacheName(kind string, program string, a account) (string, error) {
-	info, err := os.Stat(program)
+	b, err := os.ReadFile(program)
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %d %v", program, info.Size(), info.ModTime().UnixNano(), a))
+	sum := sha256.Sum256(fmt.Appendf(b, " %v", a))
 	return fmt.Sprintf("%s-%x", kind, sum[:8]), nil
 }
 

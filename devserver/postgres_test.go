@@ -202,7 +202,7 @@ func TestInterruptedFirstStartIsRepaired(t *testing.T) {
 		"before the set-up": func(t *testing.T, p *devserver.Postgres, template string) {
 			must(t, p.Start(t.Context()))
 			must(t, execPostgres(t.Context(), p.SuperURL("postgres").Reveal(),
-				"REVOKE CONNECT ON DATABASE postgres FROM bindery", "REVOKE pg_signal_backend FROM bindery", "DROP ROLE bindery",
+				"DROP OWNED BY bindery", "DROP ROLE bindery",
 				"ALTER ROLE postgres PASSWORD '"+template+"'"))
 			must(t, p.Stop(t.Context()))
 			file := filepath.Join(p.Dir(), "state.json")

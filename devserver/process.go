@@ -345,25 +345,26 @@ func (p *Process) Kill() error {
 func (p *Process) killAll() error {
 	ctx, cancel := context.WithTimeout(context.Background(), killLimit)
 	defer cancel()
-	pids, err := p.freezeAll(ctx)
-	if err != nil {
-		return err
-	}
-	free := sharedMemory(p.workDir, pids)
-	kill(pids)
-	for len(pids) > 0 {
-		if err := pause(ctx); err != nil {
-			return fmt.Errorf("processes %v do not end: %w", pids, err)
-		}
-		if pids, err = processesIn(p.workDir, p.name); err != nil {
+	for {
+		pids, err := p.freezeAll(ctx)
+		if err != nil {
 			return err
 		}
+		if len(pids) == 0 {
+			break
+		}
+		free := sharedMemory(p.workDir, pids)
 		kill(pids)
+		for pids = alive(pids); len(pids) > 0; pids = alive(pids) {
+			if err := pause(ctx); err != nil {
+				return fmt.Errorf("processes %v do not end: %w", pids, err)
+			}
+		}
+		free()
 	}
 	if exited := p.Exited(); exited != nil {
 		<-exited
 	}
-	free()
 	return nil
 }
 
