@@ -127,7 +127,7 @@ func (d *driver) reset(ctx context.Context, instance, name, group, verifier stri
 	if err != nil {
 		return nil, err
 	}
-	return results, d.endSessions(ctx, name, oids(results))
+	return results, d.endLive(ctx, name, oids(results))
 }
 
 // groups lists the groups of this installation that a role is in. Those of

@@ -33,6 +33,7 @@ type driver struct {
 	name    *regexp.Regexp // what those names are
 	public  bindery.PublicAddress
 	timeout time.Duration
+	sweeps  sweeps
 }
 
 const defaultTimeout = 30 * time.Second
@@ -72,6 +73,7 @@ func open(s bindery.Server) (bindery.Driver, error) {
 	if d.public.Port == 0 {
 		d.public.Port = int(config.Port)
 	}
+	d.sweeps.sweep = d.sweep
 	d.pool = newPool(config, s.Installation, settings.Connections)
 	return d, nil
 }

@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
-	"time"
 
 	"bindery"
 )
@@ -44,60 +44,22 @@ func (d *driver) Revoke(ctx context.Context, spec bindery.InstanceSpec, account 
 	return d.endDropped(ctx, account.Name, known, oids(results))
 }
 
-// endDropped ends the sessions of a role that was dropped.
+// endDropped ends the sessions of a role that was dropped. Without an oid, the
+// role was dropped by a call that could not tell of it: then what ends is every
+// session of a role that no longer exists, in all databases of this installation.
 func (d *driver) endDropped(ctx context.Context, name string, known details, found []uint32) error {
-	if known.OID != 0 {
+	if known.OID != 0 && !slices.Contains(found, known.OID) {
 		found = append(found, known.OID)
 	}
-	if err := d.endSessions(ctx, name, found); err != nil {
+	targets := targetsOf(name, found)
+	look := func(ctx context.Context) (*seen, error) { return d.sweeps.look(ctx, targets) }
+	if len(targets) == 0 {
+		look = func(ctx context.Context) (*seen, error) { return d.look(ctx, nil, d.prefix) }
+	}
+	if err := endAll(ctx, found, look); err != nil {
 		return failed("end sessions", err)
 	}
 	return nil
-}
-
-// openingLimit is how long a session that is being opened is waited for. It
-// takes a server a few milliseconds from the look at the role to the entry in
-// the list of sessions. What takes longer has not been given its password yet,
-// and will find that there is no such role.
-const openingLimit = 100 * time.Millisecond
-
-// endSessions ends the sessions that oids opened, and returns when they have
-// ended and none is being opened. Without an oid, the role was dropped by a call
-// that could not tell of it: then what ends is every session of a role that no
-// longer exists, in all databases of this installation.
-func (d *driver) endSessions(ctx context.Context, name string, oids []uint32) error {
-	sql := endSessions(name, oids, len(oids) == 0, d.prefix)
-	started := time.Now()
-	var opening map[string]bool // at the first look; later ones found no role
-	for wait := firstWait; ; wait = min(2*wait, longestWait) {
-		results, err := d.pool.exec(ctx, sql)
-		if err != nil {
-			return err
-		}
-		now := map[string]bool{}
-		for _, row := range results[0].Rows {
-			now[string(row[0])] = true
-		}
-		shown := results[1].Rows[0]
-		for _, pid := range strings.Split(strings.Trim(string(shown[0]), "{}"), ",") {
-			delete(now, pid)
-		}
-		if opening == nil {
-			opening = now
-		}
-		for pid := range opening {
-			if !now[pid] {
-				delete(opening, pid)
-			}
-		}
-		open := number(shown[1])
-		if open == 0 && (len(opening) == 0 || time.Since(started) > openingLimit) {
-			return nil
-		}
-		if err := pause(ctx, wait); err != nil {
-			return fmt.Errorf("%d sessions do not end: %w", open, err)
-		}
-	}
 }
 
 // revokeHolder removes a role that something depends on, because a client left
@@ -114,7 +76,7 @@ func (d *driver) revokeHolder(ctx context.Context, instance, name string, known 
 		return failed("lock a role", err)
 	}
 	oid := oids(results)
-	if err := d.endSessions(ctx, name, oid); err != nil {
+	if err := d.endLive(ctx, name, oid); err != nil {
 		return failed("end sessions", err)
 	}
 	groups, err := d.groups(ctx, name)

@@ -43,9 +43,9 @@ func resetAccount(name, group, database, verifier string, limit int) string {
 		"; " + roleOID(name)
 }
 
-// roleOID finds the role's oid; no row when there is no such role.
+// roleOID finds the role's oid; NULL when there is no such role.
 func roleOID(name string) string {
-	return "SELECT oid FROM pg_catalog.pg_roles WHERE rolname = " + literal(name)
+	return "SELECT pg_catalog.to_regrole(" + literal(ident(name)) + ")::oid"
 }
 
 // dropAccount answers with the oid that the role had, by which its sessions are found.
@@ -69,33 +69,34 @@ func leave(name string, groups []string) string {
 	return "REVOKE " + idents(groups) + " FROM " + ident(name)
 }
 
-// endSessions ends the sessions that role oids opened, and answers in two results
-// what still runs:
+// endSessions ends the sessions of targets, and answers in two results what still
+// runs:
 //
 //  1. the backends that are in a transaction, which every backend is from before
 //     it looks its role up until it shows in the list of sessions;
-//  2. the backends that show in the list of sessions, as an array, and how many
-//     of these were ended, or are about to.
+//  2. the backends that show in the list of sessions, and the oids of the roles of
+//     those of them that were ended, or are about to, both as arrays.
 //
 // What is in the first and not in the second may be a session of the role that
 // is just being opened. The order matters: the list of sessions is read last.
 //
-// An oid that a role of another name has by now is left alone. With orphans,
+// An oid that a role of another name has by now is left alone. With a prefix,
 // sessions of any role that no longer exists count too, in databases whose name
-// begins with prefix.
-func endSessions(name string, oids []uint32, orphans bool, prefix string) string {
-	which := "false"
-	for _, oid := range oids {
-		which += " OR a.usesysid = " + strconv.FormatUint(uint64(oid), 10)
+// begins with it.
+func endSessions(targets []target, prefix string) string {
+	cond := "false"
+	for _, t := range targets {
+		oid := strconv.FormatUint(uint64(t.oid), 10)
+		cond += " OR a.usesysid = " + oid + " AND pg_catalog.pg_get_userbyid(a.usesysid) IN (" +
+			literals([]string{"unknown (OID=" + oid + ")", t.name}) + ")" // what the server calls a role that is gone
 	}
-	const gone = "pg_catalog.pg_get_userbyid(a.usesysid) = 'unknown (OID=' || a.usesysid || ')'"
-	cond := "(" + which + ") AND (" + gone + " OR pg_catalog.pg_get_userbyid(a.usesysid) = " + literal(name) + ")"
-	if orphans {
-		cond = "(" + cond + ") OR (" + gone + " AND a.datid IN (SELECT oid FROM pg_catalog.pg_database" +
-			" WHERE pg_catalog.starts_with(datname, " + literal(prefix) + ")))"
+	if prefix != "" {
+		cond += " OR pg_catalog.pg_get_userbyid(a.usesysid) = 'unknown (OID=' || a.usesysid || ')' AND a.datid IN (SELECT oid FROM pg_catalog.pg_database" +
+			" WHERE pg_catalog.starts_with(datname, " + literal(prefix) + "))"
 	}
 	return "SELECT pid FROM pg_catalog.pg_locks WHERE locktype = 'virtualxid' AND pid <> pg_catalog.pg_backend_pid()" +
-		"; SELECT pg_catalog.array_agg(a.pid), pg_catalog.count(CASE WHEN " + cond + " THEN pg_catalog.pg_terminate_backend(a.pid) END)" +
+		"; SELECT pg_catalog.array_agg(a.pid), pg_catalog.array_agg(CASE WHEN " + cond +
+		" THEN CASE WHEN pg_catalog.pg_terminate_backend(a.pid) IS NOT NULL THEN a.usesysid END END)" +
 		" FROM pg_catalog.pg_stat_get_activity(NULL) a WHERE a.usesysid IS NOT NULL OR a.datid IS NOT NULL"
 }
 

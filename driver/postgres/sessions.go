@@ -1,0 +1,159 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A target is a role whose sessions must end: an oid, and the name that it has
+// unless it was dropped.
+type target struct {
+	name string
+	oid  uint32
+}
+
+func targetsOf(name string, oids []uint32) []target {
+	var targets []target
+	for _, oid := range oids {
+		targets = append(targets, target{name, oid})
+	}
+	return targets
+}
+
+// What one look at the server's sessions has seen.
+type seen struct {
+	opening map[string]bool // backends that may be opening a session
+	open    map[uint32]bool // oids of roles that had a session, which was told to end
+}
+
+// look looks once, and tells the sessions of targets to end.
+func (d *driver) look(ctx context.Context, targets []target, prefix string) (*seen, error) {
+	results, err := d.pool.exec(ctx, endSessions(targets, prefix))
+	if err != nil {
+		return nil, err
+	}
+	s := &seen{opening: map[string]bool{}, open: map[uint32]bool{}}
+	for _, row := range results[0].Rows {
+		s.opening[string(row[0])] = true
+	}
+	shown := results[1].Rows[0]
+	for _, pid := range array(shown[0]) {
+		delete(s.opening, pid)
+	}
+	for _, text := range array(shown[1]) {
+		if oid, err := strconv.ParseUint(text, 10, 32); err == nil { // else NULL: a session of somebody else
+			s.open[uint32(oid)] = true
+		}
+	}
+	return s, nil
+}
+
+// array reads an array of numbers.
+func array(text []byte) []string { return strings.Split(strings.Trim(string(text), "{}"), ",") }
+
+// openingLimit is how long a session that is being opened is waited for. It
+// takes a server a few milliseconds from the look at the role to the entry in
+// the list of sessions. What takes longer has not been given its password yet,
+// and will find that there is no such role.
+const openingLimit = 100 * time.Millisecond
+
+// endAll looks until the sessions of oids have ended and none is being opened.
+// Without oids, whatever a look has seen counts.
+func endAll(ctx context.Context, oids []uint32, look func(context.Context) (*seen, error)) error {
+	started := time.Now()
+	var opening map[string]bool // at the first look; later ones found no role
+	for wait := firstWait; ; wait = min(2*wait, longestWait) {
+		s, err := look(ctx)
+		if err != nil {
+			return err
+		}
+		still := map[string]bool{}
+		for pid := range s.opening {
+			if opening == nil || opening[pid] {
+				still[pid] = true
+			}
+		}
+		opening = still
+		open := len(oids) == 0 && len(s.open) > 0
+		for _, oid := range oids {
+			open = open || s.open[oid]
+		}
+		if !open && (len(opening) == 0 || time.Since(started) > openingLimit) {
+			return nil
+		}
+		if err := pause(ctx, wait); err != nil {
+			return fmt.Errorf("sessions do not end: %w", err)
+		}
+	}
+}
+
+// endLive ends the sessions of a role that is still there.
+func (d *driver) endLive(ctx context.Context, name string, oids []uint32) error {
+	targets := targetsOf(name, oids)
+	return endAll(ctx, oids, func(ctx context.Context) (*seen, error) { return d.look(ctx, targets, "") })
+}
+
+// sweeps lets revocations at the same time share their looks: each waits for one
+// that begins after it asked. A look does not end with the call that asked for
+// it, so that is for roles that were dropped only: nothing that a later call
+// makes has their oids.
+type sweeps struct {
+	sweep func([]target) (*seen, error)
+
+	mu      sync.Mutex
+	running bool
+	next    *sweep // what the next look is for; nil if nobody waits
+}
+
+type sweep struct {
+	targets []target
+	done    chan struct{}
+	seen    *seen
+	err     error
+}
+
+func (s *sweeps) look(ctx context.Context, targets []target) (*seen, error) {
+	s.mu.Lock()
+	if s.next == nil {
+		s.next = &sweep{done: make(chan struct{})}
+	}
+	mine := s.next
+	mine.targets = append(mine.targets, targets...)
+	if !s.running {
+		s.running = true
+		go s.run()
+	}
+	s.mu.Unlock()
+	select {
+	case <-mine.done:
+		return mine.seen, mine.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// run looks until nobody waits.
+func (s *sweeps) run() {
+	for {
+		s.mu.Lock()
+		now := s.next
+		s.next = nil
+		s.running = now != nil
+		s.mu.Unlock()
+		if now == nil {
+			return
+		}
+		now.seen, now.err = s.sweep(now.targets)
+		close(now.done)
+	}
+}
+
+func (d *driver) sweep(targets []target) (*seen, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
+	defer cancel()
+	return d.look(ctx, targets, "")
+}
