@@ -10,6 +10,7 @@ import (
 var (
 	RemoveCluster   = removeCluster
 	FreePort        = freePort
+	ReturnPort      = returnPort
 	ForServer       = forServer
 	SetupScript     = setupScript
 	CompareVersions = compareVersions

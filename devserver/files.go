@@ -97,6 +97,7 @@ func (p *Process) startOnPort(ctx context.Context, wanted, earlier int, prepare 
 		if wanted != 0 || try == tries || !taken {
 			return err
 		}
+		returnPort(port)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -128,6 +129,17 @@ func tryLock(path string) (*os.File, error) {
 // moment has it, too, until it runs its program.
 func unlock(f *os.File) error {
 	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
+}
+
+// closeListener does not just close the listener, for the same reason: the other
+// process would go on accepting connections.
+func closeListener(l net.Listener) error {
+	if tcp, ok := l.(*net.TCPListener); ok {
+		if raw, err := tcp.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { _ = syscall.Shutdown(int(fd), syscall.SHUT_RDWR) }) // closing it follows
+		}
+	}
+	return l.Close()
 }
 
 // private reports whether only this process's user can change what is in the directory.

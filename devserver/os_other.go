@@ -5,6 +5,7 @@ package devserver
 import (
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"syscall"
 )
@@ -26,6 +27,8 @@ func tryLock(path string) (*os.File, error) {
 }
 
 func unlock(f *os.File) error { return f.Close() }
+
+func closeListener(l net.Listener) error { return l.Close() }
 
 func private(info fs.FileInfo) bool { return info.IsDir() }
 

@@ -13,11 +13,13 @@ import (
 	"time"
 )
 
-// ports remembers which ports this process gave out, because a server that is
-// stopped for a while wants its own back.
+// ports are the ports that this process has given out. A server that is stopped
+// for a while wants its own back, so nobody else may choose it meanwhile; for other
+// processes, which choose in the same way, the sign is that the UDP port of the
+// same number is taken.
 var ports struct {
 	sync.Mutex
-	given map[int]bool
+	given map[int]net.PacketConn
 }
 
 // freePort returns a port of 127.0.0.1 that nobody listens on. It is below the
@@ -37,16 +39,41 @@ func freePort() (int, error) {
 	defer ports.Unlock()
 	for range 1000 {
 		port := 10000 + rand.IntN(low-10000) //nolint:gosec // a port is no secret
-		if ports.given[port] || portInUse(port) {
-			continue
+		if ports.given[port] == nil && !portInUse(port) && markPort(port) {
+			return port, nil
 		}
-		if ports.given == nil {
-			ports.given = map[int]bool{}
-		}
-		ports.given[port] = true
-		return port, nil
 	}
 	return 0, errors.New("no free port")
+}
+
+// keepPort reserves a certain port for this process, and reports whether it has it.
+func keepPort(port int) bool {
+	ports.Lock()
+	defer ports.Unlock()
+	return ports.given[port] != nil || markPort(port)
+}
+
+// markPort is called with the lock on ports held.
+func markPort(port int) bool {
+	mark, err := net.ListenPacket("udp", loopback(port))
+	if err != nil {
+		return false
+	}
+	if ports.given == nil {
+		ports.given = map[int]net.PacketConn{}
+	}
+	ports.given[port] = mark
+	return true
+}
+
+// returnPort ends a reservation.
+func returnPort(port int) {
+	ports.Lock()
+	defer ports.Unlock()
+	if mark := ports.given[port]; mark != nil {
+		_ = mark.Close() // nothing was sent or received
+		delete(ports.given, port)
+	}
 }
 
 func portInUse(port int) bool {
@@ -61,7 +88,7 @@ func portInUse(port int) bool {
 func becomesFree(ctx context.Context, port int) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	for portInUse(port) {
+	for portInUse(port) || !keepPort(port) {
 		if pause(ctx) != nil {
 			return false
 		}

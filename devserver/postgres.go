@@ -91,7 +91,10 @@ func StartPostgres(ctx context.Context, o PostgresOptions) (*Postgres, error) {
 		quit:      syscall.SIGINT,  // do not wait for clients to leave
 		login:     p.tryLogin,
 		configure: func() error { return nil },
-		discard:   func() error { return removeCluster(dir) },
+		discard: func() error {
+			returnPort(p.Port)
+			return removeCluster(dir)
+		},
 	}
 	if err := p.own(); err != nil {
 		return nil, err

@@ -33,7 +33,7 @@ func TestSetupScriptRunsInPsql(t *testing.T) {
 		servertest.Check(t, errors.Join(err, devserver.ErrMissing))
 	}
 	servertest.EachPostgres(t, func(t *testing.T, v servertest.Version) {
-		p := servertest.SharedPostgres(t, v)
+		p := servertest.Postgres(t, v) // another test drops a database meanwhile, which the script would notice
 		for range 2 {
 			cmd := exec.CommandContext(t.Context(), psql, "-X", "-q", "-h", p.Host, "-p", strings.TrimPrefix(p.Addr, p.Host+":"),
 				"-U", p.Superuser, "-d", "postgres", "-v", `user=o'bri"en`, "-v", `password=pass'"word`, "-f", "../driver/postgres/setup.sql")

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -16,6 +17,7 @@ import (
 // several goroutines.
 type Proxy struct {
 	target string
+	port   int
 	addr   string
 
 	requests, replies gate // towards the target, and back
@@ -32,21 +34,27 @@ type Proxy struct {
 // NewProxy starts a proxy to the target, a host and port, on a free port of
 // 127.0.0.1. Close ends it.
 func NewProxy(target string) (*Proxy, error) {
-	port, err := freePort()
-	if err != nil {
-		return nil, err
+	for {
+		port, err := freePort()
+		if err != nil {
+			return nil, err
+		}
+		p, err := newProxyOn(target, port)
+		if err == nil {
+			return p, nil
+		}
+		returnPort(port)
+		if !errors.Is(err, syscall.EADDRINUSE) { // else somebody was quicker
+			return nil, err
+		}
 	}
-	return newProxyOn(target, port)
 }
 
 func newProxyOn(target string, port int) (*Proxy, error) {
-	p := &Proxy{target: target, addr: loopback(port), links: map[*link]struct{}{}}
+	p := &Proxy{target: target, port: port, addr: loopback(port), links: map[*link]struct{}{}}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.listen(); err != nil {
-		return nil, err
-	}
-	return p, nil
+	return p, p.listen()
 }
 
 // Addr is the host and port that clients connect to instead of the target.
@@ -100,7 +108,7 @@ func (p *Proxy) Refuse(refuse bool) error {
 	}
 	switch {
 	case refuse && p.listener != nil:
-		err := p.listener.Close()
+		err := closeListener(p.listener)
 		p.listener = nil
 		return err
 	case !refuse && p.listener == nil:
@@ -122,12 +130,13 @@ func (p *Proxy) Close() error {
 	p.closed = true
 	var err error
 	if p.listener != nil {
-		err = p.listener.Close()
+		err = closeListener(p.listener)
 		p.listener = nil
 	}
 	p.mu.Unlock()
 	p.Cut()
 	p.work.Wait()
+	returnPort(p.port)
 	return err
 }
 
@@ -141,7 +150,7 @@ func (p *Proxy) listen() error {
 	p.work.Go(func() {
 		for {
 			conn, err := l.Accept()
-			if errors.Is(err, net.ErrClosed) {
+			if errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.EINVAL) { // closed, or about to be
 				return
 			}
 			if err != nil {

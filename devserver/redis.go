@@ -55,6 +55,7 @@ type Redis struct {
 	User     string         // may do everything
 	Password bindery.Secret // of User
 
+	tlsPort int
 	version string
 }
 
@@ -152,7 +153,11 @@ func StartRedis(ctx context.Context, o RedisOptions) (*Redis, error) {
 		arguments: []string{"./redis.conf"},
 		configure: func() error { return nil },
 		login:     func(ctx context.Context) error { return pingRedis(ctx, r.Addr, r.Password) },
-		discard:   func() error { return nil },
+		discard: func() error {
+			returnPort(r.Port)
+			returnPort(r.tlsPort)
+			return nil
+		},
 	}
 	if err := r.use(binary.Program); err != nil {
 		return nil, err
@@ -185,14 +190,14 @@ func (r *Redis) first(ctx context.Context, o RedisOptions) error {
 		r.Port, r.Addr = port, loopback(port)
 		if o.TLS == nil {
 			st.TLSPort = 0
-		} else if st.TLSPort == 0 || portInUse(st.TLSPort) {
+		} else if st.TLSPort == 0 || !becomesFree(ctx, st.TLSPort) {
 			var err error
 			if st.TLSPort, err = freePort(); err != nil {
 				return err
 			}
 		}
 		if o.TLS != nil {
-			r.TLSAddr = loopback(st.TLSPort)
+			r.tlsPort, r.TLSAddr = st.TLSPort, loopback(st.TLSPort)
 		}
 		if err := saveState(r.dir, st); err != nil {
 			return err
