@@ -1,0 +1,186 @@
+package queue
+
+import (
+	"context"
+	"time"
+
+	"bindery"
+)
+
+// Run claims what is due and keeps the lease until ctx ends. Then it lets what
+// has begun go on for q.Drain, and interrupts the rest; the next start carries
+// everything on that did not end.
+func (q *Queue) Run(ctx context.Context) error {
+	beats := make(chan struct{})
+	alive, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go func() {
+		defer close(beats)
+		q.keepLease(alive)
+	}()
+	q.schedule(ctx)
+	q.drain()
+	stop()
+	<-beats
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), idle)
+	defer cancel()
+	owner := q.Owner()
+	err := q.Store.Update(last, func(tx bindery.Tx) error { return tx.Processes().Leave(last, owner) })
+	if err != nil {
+		q.Log.WarnContext(last, "the lease stays until it ends", "error", err.Error())
+	}
+	return nil
+}
+
+func (q *Queue) drain() {
+	q.mu.Lock()
+	q.draining = true
+	q.mu.Unlock()
+	ended := make(chan struct{})
+	go func() {
+		q.active.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(q.Drain):
+		q.cut()
+		<-ended
+	}
+	q.cut()
+}
+
+// schedule claims what is due until ctx ends.
+func (q *Queue) schedule(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-q.wake:
+		}
+		timer.Reset(q.claim(ctx))
+	}
+}
+
+// claim places what is due, and returns how long there is nothing to do.
+func (q *Queue) claim(ctx context.Context) time.Duration {
+	if q.loaded() {
+		return time.Second // let what waits go first
+	}
+	owner, now := q.Owner(), q.Now()
+	var claimed []bindery.Operation
+	var next time.Time
+	var some bool
+	err := q.Store.Update(ctx, func(tx bindery.Tx) (err error) {
+		if claimed, err = tx.Operations().Claim(ctx, owner, now, claimAtOnce); err != nil {
+			return err
+		}
+		next, some, err = tx.Operations().NextDue(ctx)
+		return err
+	})
+	if err != nil {
+		if ctx.Err() == nil {
+			q.Log.WarnContext(ctx, "looking for work", "error", err.Error())
+		}
+		return time.Second
+	}
+	q.mu.Lock()
+	if owner == q.owner {
+		for _, o := range claimed {
+			q.place(o)
+		}
+	}
+	q.mu.Unlock()
+	switch {
+	case len(claimed) == claimAtOnce:
+		return 0
+	case some:
+		return max(0, min(next.Sub(q.Now()), idle))
+	}
+	return idle
+}
+
+// loaded reports whether so much waits in memory that nothing more is claimed.
+func (q *Queue) loaded() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := 0
+	for _, l := range q.lanes {
+		n += len(l.waiting)
+	}
+	return n > 4*maxWaiting
+}
+
+// keepLease renews the lease. Where that fails for too long, others may have
+// claimed this process's operations: everything that runs is interrupted, what
+// waits is forgotten, and the process joins again under a new id.
+func (q *Queue) keepLease(ctx context.Context) {
+	tick := time.NewTicker(lease / 5)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		try, cancel := context.WithTimeout(ctx, lease/5)
+		err := q.beat(try, q.Owner())
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		q.mu.Lock()
+		lost := q.Now().Sub(q.seen) > lease-lease/5
+		q.mu.Unlock()
+		q.Log.WarnContext(ctx, "the lease was not renewed", "lost", lost, "error", err.Error())
+		if lost {
+			q.rejoin(ctx)
+		}
+	}
+}
+
+func (q *Queue) rejoin(ctx context.Context) {
+	q.mu.Lock()
+	q.owner = 0 // nothing is submitted meanwhile
+	q.cut()
+	q.work, q.cut = context.WithCancel(context.Background())
+	for _, l := range q.lanes {
+		for _, o := range l.waiting {
+			q.forget(o)
+		}
+		l.waiting = nil
+	}
+	for _, t := range q.tenants {
+		t.parked = nil
+	}
+	q.mu.Unlock()
+	for ctx.Err() == nil {
+		try, cancel := context.WithTimeout(ctx, lease/5)
+		err := q.join(try)
+		cancel()
+		if err == nil {
+			q.Wake()
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// forget frees what an operation that never began holds.
+func (q *Queue) forget(o bindery.Operation) {
+	t := q.tenants[o.InstanceRow]
+	if o.BindingRow == 0 {
+		t.whole = false
+	} else {
+		delete(t.bindings, o.BindingRow)
+	}
+	if len(t.bindings) == 0 && !t.whole && len(t.parked) == 0 {
+		delete(q.tenants, o.InstanceRow)
+	}
+}
