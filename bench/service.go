@@ -1,0 +1,345 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"text/template"
+	"time"
+
+	"bindery/devserver"
+	"bindery/seal"
+)
+
+// The kinds as the configuration names them, and their servers' names.
+const (
+	kindPostgres   = "postgresql"
+	kindRedis      = "redis"
+	serverPostgres = "postgresql-1"
+	serverRedis    = "redis-1"
+	platform       = "bench"
+)
+
+// offers are what the catalog has for each kind.
+var offers = map[string]struct{ offering, plan, server string }{
+	kindPostgres: {guid(10), guid(11), serverPostgres},
+	kindRedis:    {guid(20), guid(21), serverRedis},
+}
+
+// backends are the servers on which everything is made.
+type backends struct {
+	postgres *devserver.Postgres
+	version  string // of PostgreSQL, whole
+	redis    *devserver.Redis
+}
+
+// startBackends starts a PostgreSQL that flushes to disk, the oldest that is
+// installed, and a Redis without an ACL file.
+func (b *bench) startBackends(ctx context.Context) error {
+	found := devserver.FindPostgres()
+	if len(found) == 0 {
+		return fmt.Errorf("postgresql: %w", devserver.ErrMissing)
+	}
+	b.backends.version = found[0].Full
+	var err error
+	b.backends.postgres, err = devserver.StartPostgres(ctx, devserver.PostgresOptions{
+		Dir: filepath.Join(b.dir, "postgresql"), BinDir: found[0].BinDir, Settings: map[string]string{"max_connections": "200"},
+	})
+	if err != nil {
+		return err
+	}
+	b.closers = append(b.closers, b.backends.postgres.Remove)
+	b.backends.redis, err = devserver.StartRedis(ctx, devserver.RedisOptions{Dir: filepath.Join(b.dir, "redis")})
+	if err != nil {
+		return err
+	}
+	b.closers = append(b.closers, b.backends.redis.Remove)
+	return nil
+}
+
+// build builds the program as `make build` does, unless one was named.
+func (b *bench) build(ctx context.Context) (string, error) {
+	if b.binary != "" {
+		return filepath.Abs(b.binary)
+	}
+	out := filepath.Join(b.dir, "bindery")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, "bindery/cmd/bindery")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if said, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build bindery: %w\n%s", err, said)
+	}
+	return out, nil
+}
+
+// A service is one running bindery process with a store of its own.
+type service struct {
+	name     string
+	dir      string
+	address  string // of its listener
+	metrics  string // its URL
+	password string // of the platform
+	cmd      *exec.Cmd
+	exited   chan struct{}
+	stopped  bool
+	kinds    map[string]*overHTTP
+}
+
+var configuration = template.Must(template.New("").Parse(`store:
+  url: sqlite:bindery.db
+seal:
+  key: {file: seal-key}
+listeners:
+  - address: 127.0.0.1:0
+    faces: [osb]
+metrics:
+  address: 127.0.0.1:0
+platforms:
+  - name: {{.Platform}}
+    credentials:
+      - username: {{.Platform}}
+        password: {file: platform-password}
+reconcile:
+  interval: 168h
+{{- if .Workers}}
+limits:
+  workers_per_server: {{.Workers}}
+{{- end}}
+servers:
+{{- range .Servers}}
+  - name: {{.Name}}
+    kind: {{.Kind}}
+    address: {{.Address}}
+    username: {{.Username}}
+    password: {file: {{.Name}}-password}
+    {{- if $.Workers}}
+    settings: {max_connections: {{$.Workers}}}
+    {{- end}}
+{{- end}}
+catalog:
+{{- range .Servers}}
+  - id: {{.Offering}}
+    name: {{.Kind}}
+    description: What is measured
+    plans:
+      - id: {{.Plan}}
+        name: shared
+        description: On a shared server
+        servers: [{{.Name}}]
+{{- end}}
+`))
+
+type configuredServer struct{ Name, Kind, Address, Username, Offering, Plan string }
+
+// configure writes the configuration and the secrets that it refers to.
+func (b *bench) configure(s *service, key seal.Key) error {
+	p, r := b.backends.postgres, b.backends.redis
+	data := struct {
+		Platform string
+		Workers  int
+		Servers  []configuredServer
+	}{platform, b.workers, []configuredServer{
+		{serverPostgres, kindPostgres, p.Addr, p.User, offers[kindPostgres].offering, offers[kindPostgres].plan},
+		{serverRedis, kindRedis, r.Addr, r.User, offers[kindRedis].offering, offers[kindRedis].plan},
+	}}
+	var text bytes.Buffer
+	if err := configuration.Execute(&text, data); err != nil {
+		return err
+	}
+	for name, content := range map[string]string{
+		"bindery.yaml":               text.String(),
+		"seal-key":                   key.Reveal(),
+		"platform-password":          s.password,
+		serverPostgres + "-password": p.Password.Reveal(),
+		serverRedis + "-password":    r.Password.Reveal(),
+	} {
+		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(content), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serve starts Bindery on a new store that has this many bindings already.
+func (b *bench) serve(ctx context.Context, name string, rows int) (*service, error) {
+	s := &service{name: name, dir: filepath.Join(b.dir, name), password: newPassword(), kinds: map[string]*overHTTP{}}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return nil, err
+	}
+	key := seal.NewKey()
+	if err := b.configure(s, key); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	if err := seed(ctx, filepath.Join(s.dir, "bindery.db"), key, rows); err != nil {
+		return nil, fmt.Errorf("fill the store: %w", err)
+	}
+	b.say("%d bindings put into the store %q in %s", rows, name, time.Since(began).Round(time.Millisecond))
+	if err := s.start(ctx, b.program); err != nil {
+		return nil, fmt.Errorf("%w\n%s", err, s.lastOutput())
+	}
+	b.closers = append(b.closers, s.stop)
+	for _, kind := range []string{kindPostgres, kindRedis} {
+		h := &overHTTP{service: s, kind: kind}
+		if err := h.provision(ctx); err != nil {
+			return nil, fmt.Errorf("provision: %w\n%s", err, s.lastOutput())
+		}
+		s.kinds[kind] = h
+	}
+	return s, nil
+}
+
+func (s *service) contender(kind string) *overHTTP { return s.kinds[kind] }
+
+func (s *service) logFile() string { return filepath.Join(s.dir, "bindery.log") }
+
+// startLimit bounds the wait until Bindery answers.
+const startLimit = time.Minute
+
+func (s *service) start(ctx context.Context, program string) error {
+	log, err := os.OpenFile(s.logFile(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }() // the process has its own copy
+	s.cmd = exec.Command(program, "serve", "-c", filepath.Join(s.dir, "bindery.yaml"))
+	s.cmd.Stderr = log
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	s.exited = make(chan struct{})
+	go func() { defer close(s.exited); _ = s.cmd.Wait() }() // lastOutput says why
+
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	for {
+		started, err := s.started()
+		if err != nil || started {
+			return err
+		}
+		select {
+		case <-s.exited:
+			return errors.New("bindery stopped while starting")
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), s.stop())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// started reads from the log where Bindery listens, and whether it has started.
+func (s *service) started() (bool, error) {
+	log, err := os.ReadFile(s.logFile())
+	if err != nil {
+		return false, err
+	}
+	for line := range bytes.Lines(log) {
+		var l struct {
+			Message string `json:"msg"`
+			Serves  string `json:"serves"`
+			URL     string `json:"url"`
+		}
+		if json.Unmarshal(line, &l) != nil {
+			continue // half a line, so far
+		}
+		switch {
+		case l.Message == "listening" && l.Serves == "metrics":
+			s.metrics = l.URL
+		case l.Message == "listening":
+			u, err := url.Parse(l.URL)
+			if err != nil {
+				return false, err
+			}
+			s.address = net.JoinHostPort(u.Hostname(), u.Port())
+		case l.Message == "started":
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// lastOutput is what Bindery said last.
+func (s *service) lastOutput() string {
+	log, err := os.ReadFile(s.logFile())
+	if err != nil {
+		return err.Error()
+	}
+	const enough = 4 << 10
+	return strings.TrimSpace(string(log[max(0, len(log)-enough):]))
+}
+
+// stop lets Bindery drain, and kills it where it does not.
+func (s *service) stop() error {
+	if s.stopped || s.cmd.Process == nil {
+		return nil
+	}
+	s.stopped = true
+	select {
+	case <-s.exited:
+		return fmt.Errorf("bindery %q stopped by itself:\n%s", s.name, s.lastOutput())
+	default:
+	}
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	select {
+	case <-s.exited:
+		return nil
+	case <-time.After(startLimit):
+		return errors.Join(fmt.Errorf("bindery %q did not stop", s.name), s.cmd.Process.Kill())
+	}
+}
+
+// profile takes a CPU profile of Bindery during one more window of binds, which
+// is not measured.
+func (b *bench) profile(ctx context.Context, s *service, kind string, clients int) error {
+	if b.cpuprofile == "" {
+		return nil
+	}
+	if err := os.MkdirAll(b.cpuprofile, 0o750); err != nil {
+		return err
+	}
+	const seconds = 5
+	taken := make(chan error, 1)
+	go func() {
+		file := filepath.Join(b.cpuprofile, fmt.Sprintf("%s-bind-%d.pprof", kind, clients))
+		taken <- download(ctx, fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", s.metrics, seconds), file)
+	}()
+	c := s.contender(kind)
+	if err := c.connect(ctx, clients); err != nil {
+		return err
+	}
+	defer c.disconnect()
+	_, err := playRound(ctx, c, clients, (seconds+1)*time.Second)
+	return errors.Join(err, <-taken)
+}
+
+func download(ctx context.Context, from, to string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := (&http.Client{}).Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = answer.Body.Close() }() // only read
+	body, err := io.ReadAll(answer.Body)
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", from, answer.Status)
+	}
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, body, 0o600)
+}
