@@ -15,6 +15,8 @@ const (
 	OpDeprovision OperationKind = "deprovision"
 	OpBind        OperationKind = "bind"
 	OpUnbind      OperationKind = "unbind"
+	// OpRestore makes an account again that its backend lost. It is always internal.
+	OpRestore OperationKind = "restore"
 )
 
 // Creates reports whether the kind makes something that an undo removes.
@@ -46,7 +48,7 @@ type Operation struct {
 	State       OperationState
 	// Internal marks the engine's own work (an undo). It is never reported to a platform.
 	Internal bool
-	// Undo says that an update must be taken back; then it fails with Code and Message.
+	// Undo says that an update is taken back: the instance is brought to what the store says.
 	Undo bool
 	// Request is what an update asks for, as JSON (it may hold parameters).
 	Request Secret

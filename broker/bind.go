@@ -1,0 +1,282 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+
+	"bindery"
+)
+
+// attempts bounds how often a request starts over because something else
+// changed between its look and its transaction.
+const attempts = 8
+
+// Bind makes a binding and its account, or, with a predecessor, rotates one. A
+// repeat gets the same credential; other attributes under the same id are
+// CodeConflict. Other errors: CodeInvalid, CodeNotFound, CodeGone, CodeQuota,
+// CodeBusy, CodeRequiresApp, CodeAsyncRequired, CodeUnavailable, CodeTimeout.
+func (b *Broker) Bind(ctx context.Context, c Caller, r BindRequest) (Result, error) {
+	parameters, err := canonical(r.Parameters)
+	if err != nil {
+		return Result{}, err
+	}
+	resource, err := bindery.Canonical(r.BindResource)
+	if err != nil {
+		return Result{}, bindery.Errorf(bindery.CodeInvalid, "bind_resource: not a JSON object").Because(err)
+	}
+	r.BindResource = resource
+	for range attempts {
+		s, err := b.survey(ctx, c, r)
+		if err != nil {
+			return Result{}, err
+		}
+		if s.there {
+			return b.bound(ctx, c, r, parameters, s)
+		}
+		j, rows, err := b.draft(ctx, c, r, parameters, s)
+		if err != nil {
+			return Result{}, err
+		}
+		op, err := b.record(ctx, c, j, rows)
+		if bindery.CodeOf(err) == bindery.CodeConflict {
+			continue // the id was taken meanwhile: by a repeat of this request, or by another instance
+		}
+		if err != nil {
+			return Result{}, err
+		}
+		b.jobs.Store(op.Row, j)
+		now, done, err := b.begin(ctx, c, op)
+		switch {
+		case err != nil:
+			return Result{}, err
+		case !done:
+			return Result{Outcome: Accepted, Operation: op.Token()}, nil
+		}
+		if err := failure(now); err != nil {
+			return Result{}, err
+		}
+		return b.credential(ctx, c, r, j, Done)
+	}
+	return Result{}, bindery.Errorf(bindery.CodeConflict, "service binding %q exists under another instance", r.BindingID)
+}
+
+// A survey is what a bind finds.
+type survey struct {
+	instance    bindery.Instance
+	there       bool // the binding exists
+	binding     bindery.Binding
+	predecessor *bindery.Binding
+}
+
+func (b *Broker) survey(ctx context.Context, c Caller, r BindRequest) (s survey, err error) {
+	err = b.Store.View(ctx, func(tx bindery.Tx) error {
+		s = survey{}
+		if s.instance, err = tx.Instances().Find(ctx, c.Platform, r.InstanceID); err != nil {
+			if bindery.CodeOf(err) == bindery.CodeNotFound {
+				return unknownInstance(r.InstanceID)
+			}
+			return err
+		}
+		if s.instance.State == bindery.StateRemoved {
+			return unknownInstance(r.InstanceID)
+		}
+		s.binding, err = tx.Bindings().Find(ctx, c.Platform, r.InstanceID, r.BindingID)
+		if err != nil && bindery.CodeOf(err) != bindery.CodeNotFound {
+			return err
+		}
+		s.there = err == nil && s.binding.State != bindery.StateRemoved
+		if s.there || r.Predecessor == "" {
+			return nil
+		}
+		p, err := tx.Bindings().Find(ctx, c.Platform, r.InstanceID, r.Predecessor)
+		if err != nil && bindery.CodeOf(err) != bindery.CodeNotFound {
+			return err
+		}
+		if err == nil {
+			s.predecessor = &p
+		}
+		return nil
+	})
+	return s, err
+}
+
+// bound answers a bind whose id exists.
+func (b *Broker) bound(ctx context.Context, c Caller, r BindRequest, parameters bindery.Secret, s survey) (Result, error) {
+	have := s.binding
+	same := have.Predecessor == r.Predecessor &&
+		(have.OfferingID == r.OfferingID || r.OfferingID == "" && r.Predecessor != "") &&
+		(have.PlanID == r.PlanID || r.PlanID == "" && r.Predecessor != "")
+	if r.Predecessor == "" || len(r.Parameters) > 0 {
+		same = same && have.Parameters.Equal(parameters)
+	}
+	if r.Predecessor == "" || r.AppGUID != "" || len(r.BindResource) > 0 {
+		same = same && have.AppGUID == r.AppGUID && bytes.Equal(have.BindResource, r.BindResource)
+	}
+	switch {
+	case !same:
+		return Result{}, bindery.Errorf(bindery.CodeConflict, "service binding %q exists with other attributes", r.BindingID)
+	case have.State == bindery.StateRemoving:
+		return Result{}, errBusy
+	case have.State == bindery.StateCreating:
+		var running bindery.Operation
+		err := b.Store.View(ctx, func(tx bindery.Tx) (err error) {
+			running, err = tx.Operations().Active(ctx, have.InstanceRow, have.Row)
+			return err
+		})
+		if bindery.CodeOf(err) == bindery.CodeNotFound {
+			return b.Bind(ctx, c, r) // it ended between the two looks
+		}
+		if err != nil {
+			return Result{}, err
+		}
+		now, done, err := b.joined(ctx, c, running)
+		switch {
+		case err != nil:
+			return Result{}, err
+		case !done:
+			return Result{Outcome: Accepted, Operation: running.Token()}, nil
+		}
+		if err := failure(now); err != nil {
+			return Result{}, err
+		}
+	}
+	return b.Binding(ctx, c, r.InstanceID, r.BindingID)
+}
+
+// draft checks a new binding and prepares its account. Nothing is recorded.
+func (b *Broker) draft(ctx context.Context, c Caller, r BindRequest, parameters bindery.Secret, s survey) (*job, [3]int64, error) {
+	var rows [3]int64
+	i := s.instance
+	if i.State != bindery.StateReady {
+		return nil, rows, errBusy
+	}
+	if r.Predecessor != "" {
+		if err := inherit(&r, &parameters, s.predecessor, b); err != nil {
+			return nil, rows, err
+		}
+	}
+	if r.OfferingID != i.OfferingID || r.PlanID != i.PlanID {
+		return nil, rows, bindery.Errorf(bindery.CodeInvalid, "service_id and plan_id are not those of service instance %q", r.InstanceID)
+	}
+	offering, plan, err := b.plan(i.OfferingID, i.PlanID)
+	switch {
+	case err != nil:
+		return nil, rows, err
+	case !plan.CanBind(offering):
+		return nil, rows, bindery.Errorf(bindery.CodeInvalid, "plan %s cannot be bound", plan.Name)
+	case r.Predecessor != "" && !plan.BindingRotatable:
+		return nil, rows, bindery.Errorf(bindery.CodeInvalid, "bindings of plan %s cannot be rotated", plan.Name)
+	case offering.RequiresApp && r.AppGUID == "":
+		return nil, rows, bindery.Errorf(bindery.CodeRequiresApp, "this service binds to applications only: bind_resource.app_guid is missing")
+	}
+	if err := check(plan.Schemas.BindingCreate, parameters); err != nil {
+		return nil, rows, err
+	}
+	switch {
+	case plan.AsyncRequired && !c.CanPoll:
+		return nil, rows, errPoll
+	case b.Queue.Full(i.Server):
+		return nil, rows, errFull
+	}
+	if rows, err = b.ids(ctx); err != nil {
+		return nil, rows, err
+	}
+	d, err := b.driver(i.Server)
+	if err != nil {
+		return nil, rows, err
+	}
+	name := bindery.Name(b.Store.Installation(), rows[1])
+	material, err := d.Prepare(spec(i, plan), bindery.AccountRequest{Name: name, Parameters: raw(parameters)})
+	if err != nil {
+		return nil, rows, err
+	}
+	now := b.Now()
+	j := &job{plan: plan, instance: i}
+	j.binding = bindery.Binding{
+		Row: rows[0], InstanceRow: i.Row, Platform: c.Platform, InstanceID: i.ID, ID: r.BindingID,
+		OfferingID: i.OfferingID, PlanID: i.PlanID, AppGUID: r.AppGUID, BindResource: r.BindResource,
+		Context: r.Context, Parameters: parameters, Predecessor: r.Predecessor,
+		State: bindery.StateCreating, Created: now, Updated: now,
+	}
+	j.account = bindery.Account{
+		Row: rows[1], BindingRow: rows[0], InstanceRow: i.Row, Kind: i.Kind, Server: i.Server, Name: name,
+		Material: material, State: bindery.AccountWanted, Created: now, Updated: now,
+	}
+	return j, rows, nil
+}
+
+// inherit takes what a rotation does not say from the predecessor (OSB 2.17:
+// the body may hold nothing else).
+func inherit(r *BindRequest, parameters *bindery.Secret, p *bindery.Binding, b *Broker) error {
+	if p == nil || p.State != bindery.StateReady || !p.Expires.IsZero() && !b.Now().Before(p.Expires) {
+		return bindery.Errorf(bindery.CodeInvalid, "predecessor_binding_id %q names no binding of this instance that could be rotated", r.Predecessor)
+	}
+	if r.OfferingID == "" {
+		r.OfferingID = p.OfferingID
+	}
+	if r.PlanID == "" || r.PlanID == p.PlanID {
+		r.PlanID = p.PlanID
+	}
+	if len(r.Parameters) == 0 {
+		*parameters = p.Parameters
+	}
+	if r.AppGUID == "" && len(r.BindResource) == 0 {
+		r.AppGUID, r.BindResource = p.AppGUID, p.BindResource
+	}
+	return nil
+}
+
+// record writes binding, account and operation down, before any backend hears of them.
+func (b *Broker) record(ctx context.Context, c Caller, j *job, rows [3]int64) (op bindery.Operation, err error) {
+	op = b.operation(rows[2], bindery.OpBind, c, j.instance, j.binding.Row)
+	op.Deadline = b.deadline(j.plan)
+	err = b.Store.Update(ctx, func(tx bindery.Tx) error {
+		// A binding changes its instance: whatever else does excludes it.
+		now, err := tx.Instances().Get(ctx, j.instance.Row)
+		if err != nil {
+			return err
+		}
+		if now.State != bindery.StateReady || now.PlanID != j.instance.PlanID {
+			return errBusy
+		}
+		if q := j.plan.Quota.BindingsPerInstance; q > 0 {
+			n, err := tx.Bindings().Count(ctx, j.instance.Row, q)
+			if err != nil {
+				return err
+			}
+			if n >= q {
+				return bindery.Errorf(bindery.CodeQuota, "the quota of %d bindings of this instance is used up", q)
+			}
+		}
+		if err := tx.Bindings().Add(ctx, j.binding); err != nil {
+			return err
+		}
+		if err := tx.Accounts().Add(ctx, j.account); err != nil {
+			return err
+		}
+		return tx.Operations().Add(ctx, op)
+	})
+	return op, err
+}
+
+// credential renders what a job's worker made, or what the store has of it.
+func (b *Broker) credential(ctx context.Context, c Caller, r BindRequest, j *job, outcome Outcome) (Result, error) {
+	if j.account.State != bindery.AccountLive { // another process ran it
+		result, err := b.Binding(ctx, c, r.InstanceID, r.BindingID)
+		result.Outcome = outcome
+		return result, err
+	}
+	return b.render(j, outcome)
+}
+
+func (b *Broker) render(j *job, outcome Outcome) (Result, error) {
+	d, err := b.driver(j.instance.Server)
+	if err != nil {
+		return Result{}, err
+	}
+	credential, err := d.Render(spec(j.instance, j.plan), j.account)
+	if err != nil {
+		return Result{}, err
+	}
+	return Result{Outcome: outcome, Instance: j.instance, Binding: j.binding, Credential: credential}, nil
+}

@@ -1,0 +1,309 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+
+	"golang.org/x/sync/errgroup"
+
+	"bindery"
+)
+
+// Work does what an operation says and records its end. It can be repeated at
+// any point, by any process. An error means that it must be: then nothing of it
+// counts. It returns nil for an operation that somebody else ended.
+func (b *Broker) Work(ctx context.Context, o bindery.Operation) error {
+	err := b.work(ctx, o)
+	if err == nil {
+		return nil
+	}
+	b.jobs.Delete(o.Row)
+	if ctx.Err() != nil {
+		return err
+	}
+	if now, looked := b.look(ctx, o.Row); looked == nil && now.State != bindery.OpInProgress {
+		return nil // a delete or an operator was faster
+	}
+	late := !o.Deadline.IsZero() && !b.Now().Before(o.Deadline)
+	if o.Undo || o.Kind.Removes() || !final(err) && !late {
+		return err
+	}
+	cause := bindery.Errorf(bindery.CodeOf(err), "%s", bindery.MessageOf(err))
+	if !final(err) {
+		cause = bindery.Errorf(bindery.CodeTimeout, "it did not succeed in time (%s)", bindery.MessageOf(err))
+	}
+	b.Log.WarnContext(ctx, "operation failed for good", "operation", o.Token(), "kind", string(o.Kind), "error", err.Error())
+	if o.Kind == bindery.OpRestore {
+		return b.abandon(ctx, o, cause)
+	}
+	return b.undo(ctx, o, cause)
+}
+
+func (b *Broker) work(ctx context.Context, o bindery.Operation) error {
+	j, err := b.job(ctx, o)
+	if err != nil {
+		return err
+	}
+	d, err := b.driver(o.Server)
+	if err != nil {
+		return err
+	}
+	switch o.Kind {
+	case bindery.OpProvision:
+		return b.provision(ctx, d, j, o)
+	case bindery.OpUpdate:
+		return b.update(ctx, d, j, o)
+	case bindery.OpBind, bindery.OpRestore:
+		return b.ensure(ctx, d, j, o)
+	case bindery.OpUnbind:
+		return b.unbind(ctx, d, j, o)
+	case bindery.OpDeprovision:
+		return b.deprovision(ctx, d, j, o)
+	}
+	return bindery.Errorf(bindery.CodeInternal, "unknown kind of operation")
+}
+
+// job finds what an operation works on: kept by the request that recorded it, else read.
+func (b *Broker) job(ctx context.Context, o bindery.Operation) (*job, error) {
+	if kept, ok := b.jobs.Load(o.Row); ok {
+		return kept.(*job), nil
+	}
+	j := &job{}
+	err := b.Store.View(ctx, func(tx bindery.Tx) (err error) {
+		j.binding = bindery.Binding{}
+		if o.BindingRow != 0 {
+			if j.binding, err = tx.Bindings().Get(ctx, o.BindingRow); err != nil {
+				return err
+			}
+		}
+		return j.load(ctx, tx, o.InstanceRow)
+	})
+	if err != nil {
+		return nil, err
+	}
+	_, j.plan, err = b.plan(j.instance.OfferingID, j.instance.PlanID)
+	return j, err
+}
+
+func (b *Broker) provision(ctx context.Context, d bindery.Driver, j *job, o bindery.Operation) error {
+	if err := d.Provision(ctx, spec(j.instance, j.plan)); err != nil {
+		return err
+	}
+	o, i := b.succeed(o), j.instance
+	i.State, i.Updated = bindery.StateReady, o.Finished
+	err := b.Store.Update(ctx, func(tx bindery.Tx) error {
+		if err := b.end(ctx, tx, o, i.ID, "", ""); err != nil {
+			return err
+		}
+		return tx.Instances().Save(ctx, i, bindery.StateCreating)
+	})
+	if err == nil {
+		b.announce(o)
+	}
+	return err
+}
+
+// ensure makes a binding's account, for the first time or again.
+func (b *Broker) ensure(ctx context.Context, d bindery.Driver, j *job, o bindery.Operation) error {
+	details, err := d.Ensure(ctx, spec(j.instance, j.plan), j.account)
+	if err != nil {
+		return err
+	}
+	o, a, binding := b.succeed(o), j.account, j.binding
+	from := a.State
+	a.State, a.Details, a.Updated = bindery.AccountLive, details, o.Finished
+	err = b.Store.Update(ctx, func(tx bindery.Tx) error {
+		if err := b.end(ctx, tx, o, binding.InstanceID, binding.ID, a.Name); err != nil {
+			return err
+		}
+		if binding.State == bindery.StateCreating {
+			ready := binding
+			ready.State, ready.Updated = bindery.StateReady, o.Finished
+			if err := tx.Bindings().Save(ctx, ready, bindery.StateCreating); err != nil {
+				return err
+			}
+		}
+		return tx.Accounts().Save(ctx, a, from)
+	})
+	if err == nil {
+		j.account, j.binding.State = a, bindery.StateReady
+		b.announce(o)
+	}
+	return err
+}
+
+func (b *Broker) unbind(ctx context.Context, d bindery.Driver, j *job, o bindery.Operation) error {
+	gone, err := b.revoke(ctx, d, j, j.binding)
+	if err != nil {
+		return err
+	}
+	o = b.succeed(o)
+	err = b.Store.Update(ctx, func(tx bindery.Tx) error {
+		if err := b.end(ctx, tx, o, j.binding.InstanceID, j.binding.ID, names(gone)); err != nil {
+			return err
+		}
+		return b.bury(ctx, tx, j.binding, gone)
+	})
+	if err == nil {
+		b.announce(o)
+	}
+	return err
+}
+
+// revoke removes a binding's accounts from the backend, and returns them as they
+// are then. Nothing is recorded.
+func (b *Broker) revoke(ctx context.Context, d bindery.Driver, j *job, binding bindery.Binding) (gone []bindery.Account, err error) {
+	var accounts []bindery.Account
+	if err := b.Store.View(ctx, func(tx bindery.Tx) (err error) {
+		accounts, err = tx.Accounts().OfBinding(ctx, binding.Row)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	for _, a := range accounts {
+		if a.State == bindery.AccountGone {
+			continue
+		}
+		if err := d.Revoke(ctx, spec(j.instance, j.plan), a); err != nil {
+			return nil, err
+		}
+		gone = append(gone, a)
+	}
+	return gone, nil
+}
+
+// bury records that a binding and its accounts are gone. The secrets go with them.
+func (b *Broker) bury(ctx context.Context, tx bindery.Tx, binding bindery.Binding, gone []bindery.Account) error {
+	now := b.Now()
+	for _, a := range gone {
+		from := a.State
+		a.State, a.Material, a.Updated = bindery.AccountGone, bindery.Secret{}, now
+		a.Proof = "the server confirmed the removal"
+		if err := tx.Accounts().Save(ctx, a, from); err != nil {
+			return err
+		}
+	}
+	from := binding.State
+	binding.State, binding.Parameters, binding.Updated = bindery.StateRemoved, bindery.Secret{}, now
+	return tx.Bindings().Save(ctx, binding, from)
+}
+
+func names(accounts []bindery.Account) string {
+	if len(accounts) == 0 {
+		return ""
+	}
+	return accounts[0].Name
+}
+
+const (
+	// cascade is how many bindings of an instance are removed beside each other.
+	cascade = 4
+	// page is how many are read at once.
+	page = 200
+)
+
+func (b *Broker) deprovision(ctx context.Context, d bindery.Driver, j *job, o bindery.Operation) error {
+	for {
+		var left []bindery.Binding
+		if err := b.Store.View(ctx, func(tx bindery.Tx) (err error) {
+			left, err = tx.Bindings().List(ctx, bindery.BindingFilter{InstanceRow: o.InstanceRow}, bindery.Page{Limit: page})
+			return err
+		}); err != nil {
+			return err
+		}
+		if len(left) == 0 {
+			break
+		}
+		g, part := errgroup.WithContext(ctx)
+		g.SetLimit(cascade)
+		for _, binding := range left {
+			g.Go(func() error { return b.cascadeOne(part, d, j, o, binding) })
+		}
+		if err := g.Wait(); err != nil {
+			return err
+		}
+	}
+	if err := d.Deprovision(ctx, spec(j.instance, j.plan)); err != nil {
+		return err
+	}
+	o, i := b.succeed(o), j.instance
+	i.State, i.Parameters, i.Updated = bindery.StateRemoved, bindery.Secret{}, o.Finished
+	err := b.Store.Update(ctx, func(tx bindery.Tx) error {
+		if err := b.end(ctx, tx, o, i.ID, "", ""); err != nil {
+			return err
+		}
+		return tx.Instances().Save(ctx, i, bindery.StateRemoving)
+	})
+	if err == nil {
+		b.announce(o)
+	}
+	return err
+}
+
+// cascadeOne removes one binding that a deprovision found left.
+func (b *Broker) cascadeOne(ctx context.Context, d bindery.Driver, j *job, o bindery.Operation, binding bindery.Binding) error {
+	gone, err := b.revoke(ctx, d, j, binding)
+	if err != nil {
+		return err
+	}
+	return b.Store.Update(ctx, func(tx bindery.Tx) error {
+		if err := b.bury(ctx, tx, binding, gone); err != nil {
+			return err
+		}
+		return tx.Events().Add(ctx, bindery.Event{
+			At: b.Now(), Platform: o.Platform, Actor: o.Actor, RequestID: o.RequestID, Action: string(bindery.OpUnbind),
+			InstanceID: binding.InstanceID, BindingID: binding.ID, Account: names(gone),
+			Result: string(bindery.OpSucceeded), Message: "removed with its instance",
+		})
+	})
+}
+
+// wish is what an update asks for, as it is kept in its operation.
+type wish struct {
+	PlanID      string          `json:"plan_id"`
+	Parameters  json.RawMessage `json:"parameters,omitempty"`
+	Context     json.RawMessage `json:"context,omitempty"`
+	Maintenance string          `json:"maintenance,omitempty"`
+}
+
+// grant is the instance as the wish would have it.
+func (w wish) grant(i bindery.Instance) bindery.Instance {
+	i.PlanID, i.MaintenanceVersion, i.Parameters = w.PlanID, w.Maintenance, bindery.Secret{}
+	if len(w.Parameters) > 0 {
+		i.Parameters = bindery.NewSecret(string(w.Parameters))
+	}
+	if len(w.Context) > 0 {
+		i.Context = w.Context
+	}
+	return i
+}
+
+func (b *Broker) update(ctx context.Context, d bindery.Driver, j *job, o bindery.Operation) error {
+	i, plan := j.instance, j.plan
+	if !o.Undo {
+		var w wish
+		if err := json.Unmarshal([]byte(o.Request.Reveal()), &w); err != nil {
+			return err
+		}
+		i = w.grant(i)
+		var err error
+		if _, plan, err = b.plan(i.OfferingID, i.PlanID); err != nil {
+			return err
+		}
+	}
+	if err := d.Provision(ctx, spec(i, plan)); err != nil {
+		return err
+	}
+	o = b.succeed(o)
+	i.State, i.Updated = bindery.StateReady, o.Finished
+	err := b.Store.Update(ctx, func(tx bindery.Tx) error {
+		if err := b.end(ctx, tx, o, i.ID, "", ""); err != nil {
+			return err
+		}
+		return tx.Instances().Save(ctx, i, bindery.StateUpdating)
+	})
+	if err == nil {
+		b.announce(o)
+	}
+	return err
+}
