@@ -2,13 +2,18 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"bindery"
 	"bindery/api"
 	"bindery/api/admin"
 	"bindery/api/osb"
 	"bindery/broker"
+	"bindery/queue"
+	"bindery/reconcile"
 )
 
 // An engine is what does the work between the listeners and the backends.
@@ -21,29 +26,104 @@ type engine struct {
 
 // newEngine wires the broker, its queue and the reconciler to the store and
 // the drivers.
-func newEngine(s *service) (*engine, error) {
+func newEngine(ctx context.Context, s *service) (*engine, error) {
 	measured := s.metrics.Store(s.store)
-	b := &unwired{catalog: s.catalog.Load}
-	o := &osb.Handler{
-		Broker: b, Platforms: &s.platforms, Now: time.Now,
-		MissingVersion: s.cfg.Options.MissingVersionStatus,
+	limits := s.cfg.Limits
+	q := &queue.Queue{
+		Store: measured, Workers: limits.WorkersPerServer, Drain: limits.Drain / 2,
+		Now: time.Now, Log: s.log, Retried: s.metrics.Retry,
 	}
-	a := &admin.Handler{Store: s.store, Sealer: adminSealer{s.store}, Tokens: &s.tokens, Now: time.Now}
+	b := &broker.Broker{
+		Store: measured, Queue: q, Drivers: s.backends.Driver, Current: s.catalog.Load, Now: time.Now, Log: s.log,
+		SyncBudget: limits.SyncBudget, RequestWait: limits.RequestWait, CreateDeadline: limits.CreateDeadline,
+		RefuseBindings: s.cfg.Options.DeprovisionWithBindings == "refuse", Ended: s.metrics.Operation,
+	}
+	q.Work = b.Work
+	if err := q.Start(ctx); err != nil {
+		return nil, err
+	}
+	r := &reconcile.Reconciler{
+		Store: measured, Servers: s.backends.compared, Restore: b.Restore,
+		Interval: s.cfg.Reconcile.Interval, Now: time.Now, Log: s.log,
+		Compared: func(p reconcile.Report, err error) {
+			s.metrics.Reconciled(p.Server, len(p.Removed), len(p.Restored), len(p.Unknown), err)
+		},
+	}
 	keep := &pruner{store: measured, retention: s.cfg.Retention, log: s.log, now: time.Now}
-	runs := map[string]func(context.Context) error{"retention": keep.Run}
-	return &engine{osb: o.Face(), admin: a.Face(), runs: runs}, nil
+	o := &osb.Handler{
+		Broker: b, Platforms: &s.platforms, Now: time.Now, MissingVersion: s.cfg.Options.MissingVersionStatus,
+	}
+	a := &admin.Handler{
+		Store: s.store, Operator: b, Reconciler: comparer{r, s.catalog.Load}, Sealer: adminSealer{s.store},
+		Tokens: &s.tokens, Now: time.Now,
+	}
+	return &engine{osb: o.Face(), admin: a.Face(), runs: map[string]func(context.Context) error{
+		"queue": q.Run, "reconcile": r.Run, "retention": keep.Run,
+	}}, nil
 }
 
-// unwired stands where the broker will.
-type unwired struct {
-	osb.Broker
-	catalog func() *bindery.Catalog
+// compared are the servers that a reconcile looks at.
+func (b *backends) compared() map[string]reconcile.Server {
+	out := map[string]reconcile.Server{}
+	for _, o := range b.all() {
+		out[o.server.Name] = reconcile.Server{Kind: o.server.Kind, Driver: o.driver}
+	}
+	return out
 }
 
-func (u *unwired) Catalog() *bindery.Catalog { return u.catalog() }
+// A comparer reconciles for the admin face.
+type comparer struct {
+	reconciler *reconcile.Reconciler
+	catalog    func() *bindery.Catalog
+}
 
-var errUnwired = bindery.Errorf(bindery.CodeUnavailable, "the broker is not there yet")
+// Reconcile compares the servers of one offering, or all, beside each other.
+func (c comparer) Reconcile(ctx context.Context, wish admin.Reconcile) (admin.Report, error) {
+	servers := c.reconciler.Servers()
+	names := serversOf(c.catalog(), wish.Service)
+	if wish.Service == "" {
+		for name := range servers {
+			names = append(names, name)
+		}
+	} else if names == nil {
+		return admin.Report{}, bindery.Errorf(bindery.CodeNotFound, "there is no service %q", wish.Service)
+	}
+	slices.Sort(names)
+	report := admin.Report{DryRun: wish.DryRun, Servers: make([]admin.ServerReport, len(names))}
+	var g errgroup.Group
+	for i, name := range names {
+		g.Go(func() error {
+			p, err := c.reconciler.Compare(ctx, name, servers[name], reconcile.Wish{DryRun: wish.DryRun, Apply: wish.Apply})
+			one := admin.ServerReport{
+				Server: p.Server, Kind: p.Kind, Checked: p.Checked,
+				Removed: p.Removed, Unknown: p.Unknown, Restored: p.Restored, Failed: p.Failed,
+			}
+			if err != nil {
+				one.Error = bindery.MessageOf(err)
+			}
+			report.Servers[i] = one
+			return nil
+		})
+	}
+	return report, g.Wait()
+}
 
-func (*unwired) Provision(context.Context, broker.Caller, broker.ProvisionRequest) (broker.Result, error) {
-	return broker.Result{}, errUnwired
+// serversOf lists the servers of an offering's plans, each once; nil where there
+// is no such offering.
+func serversOf(c *bindery.Catalog, offering string) []string {
+	for _, o := range c.Offerings {
+		if o.Name != offering {
+			continue
+		}
+		names := []string{}
+		for _, p := range o.Plans {
+			for _, s := range p.Servers {
+				if !slices.Contains(names, s) {
+					names = append(names, s)
+				}
+			}
+		}
+		return names
+	}
+	return nil
 }

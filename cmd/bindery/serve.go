@@ -137,7 +137,7 @@ func newService(ctx context.Context, st streams, file string) (_ *service, err e
 		return nil, err
 	}
 	s.health = &api.Health{Checks: s.checks, Now: time.Now}
-	if s.engine, err = newEngine(s); err != nil {
+	if s.engine, err = newEngine(ctx, s); err != nil {
 		return nil, err
 	}
 	return s, s.listen()

@@ -1,0 +1,251 @@
+// Package reconcile compares what servers really have with what the store says,
+// and puts right what differs: accounts and instances that were removed and are
+// back (a server restarted from an older save) are removed again, accounts that
+// a server lost are restored. Names of this installation that the store never
+// knew are reported, and removed only where an operator says so.
+package reconcile
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"bindery"
+)
+
+// settle is how old a record must be before it is compared: younger ones may
+// not have been on the server when its inventory was made.
+const settle = 5 * time.Second
+
+// A Reconciler compares servers with the store. Its fields are set before its first use.
+type Reconciler struct {
+	Store bindery.Store
+	// Servers are those that are configured now, by name.
+	Servers func() map[string]Server
+	// Restore makes a lost account again; it does not wait for the end. CodeBusy:
+	// something else is in progress there.
+	Restore  func(ctx context.Context, bindingRow int64) error
+	Interval time.Duration
+	Now      func() time.Time
+	Log      *slog.Logger
+	// Compared is told of every comparison; may be nil.
+	Compared func(Report, error)
+}
+
+// A Server is what is compared.
+type Server struct {
+	Kind   string
+	Driver bindery.Driver
+}
+
+// A Wish says what a comparison may change.
+type Wish struct {
+	DryRun bool // nothing
+	Apply  bool // also remove what the store never knew
+}
+
+// A Report says what a comparison of one server found and did. Names are the server's.
+type Report struct {
+	Server, Kind string
+	Checked      int      // names that the server has
+	Removed      []string // were removed before, or unknown with Apply
+	Unknown      []string // the store never knew them
+	Restored     []string // the server had lost them
+	Failed       []string // tried; the next comparison tries again
+}
+
+// Run compares every server now and at every interval, until ctx ends.
+func (r *Reconciler) Run(ctx context.Context) error {
+	tick := time.NewTicker(r.Interval)
+	defer tick.Stop()
+	for {
+		var g errgroup.Group
+		for name, s := range r.Servers() {
+			g.Go(func() error {
+				_, _ = r.Compare(ctx, name, s, Wish{}) // reported by Compare
+				return nil
+			})
+		}
+		_ = g.Wait()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// Compare compares one server. An error means that it could not be compared whole.
+func (r *Reconciler) Compare(ctx context.Context, name string, s Server, w Wish) (Report, error) {
+	report := Report{Server: name, Kind: s.Kind}
+	err := r.compare(ctx, s, w, &report)
+	if ctx.Err() != nil {
+		return report, err
+	}
+	if err != nil {
+		r.Log.WarnContext(ctx, "server not compared", "server", name, "error", err.Error())
+	} else if len(report.Removed)+len(report.Restored)+len(report.Unknown)+len(report.Failed) > 0 {
+		r.Log.WarnContext(ctx, "server differed", "server", name, "dry_run", w.DryRun, "removed", report.Removed,
+			"restored", report.Restored, "unknown", report.Unknown, "failed", report.Failed)
+	}
+	if r.Compared != nil && !w.DryRun {
+		r.Compared(report, err)
+	}
+	return report, err
+}
+
+func (r *Reconciler) compare(ctx context.Context, s Server, w Wish, report *Report) error {
+	before := r.Now().Add(-settle)
+	accounts, instances := map[string]bool{}, []string{}
+	err := s.Driver.Inventory(ctx, func(f bindery.Found) error {
+		if f.Instance {
+			instances = append(instances, f.Name)
+		} else {
+			accounts[f.Name] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	report.Checked = len(accounts) + len(instances)
+	if err := r.lost(ctx, w, report, accounts, before); err != nil {
+		return err
+	}
+	// What is left in accounts is not live.
+	for name := range accounts {
+		if err := r.stray(ctx, s.Driver, w, report, name); err != nil {
+			return err
+		}
+	}
+	for _, name := range instances {
+		if err := r.strayInstance(ctx, s.Driver, w, report, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lost restores the live accounts that the server does not have, and takes those
+// that it has out of found.
+func (r *Reconciler) lost(ctx context.Context, w Wish, report *Report, found map[string]bool, before time.Time) error {
+	const most = 1000
+	for after := int64(0); ; {
+		var live []bindery.Account
+		err := r.Store.View(ctx, func(tx bindery.Tx) (err error) {
+			live, err = tx.Accounts().List(ctx, report.Server, bindery.AccountLive, bindery.Page{After: after, Limit: most})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, a := range live {
+			after = a.Row
+			switch {
+			case found[a.Name]:
+				delete(found, a.Name)
+				continue
+			case !a.Updated.Before(before):
+				continue
+			}
+			if !w.DryRun {
+				err := r.Restore(ctx, a.BindingRow)
+				if bindery.CodeOf(err) == bindery.CodeBusy {
+					continue
+				}
+				if err != nil {
+					report.Failed = append(report.Failed, a.Name)
+					continue
+				}
+			}
+			report.Restored = append(report.Restored, a.Name)
+		}
+		if len(live) < most {
+			return nil
+		}
+	}
+}
+
+// stray removes an account that was removed before, or that nobody ever recorded.
+func (r *Reconciler) stray(ctx context.Context, d bindery.Driver, w Wish, report *Report, name string) error {
+	var a bindery.Account
+	var i bindery.Instance
+	err := r.Store.View(ctx, func(tx bindery.Tx) (err error) {
+		if a, err = tx.Accounts().ByName(ctx, report.Server, name); err != nil {
+			return err
+		}
+		i, err = tx.Instances().Get(ctx, a.InstanceRow)
+		return err
+	})
+	switch {
+	case bindery.CodeOf(err) == bindery.CodeNotFound:
+		if !w.Apply {
+			report.Unknown = append(report.Unknown, name)
+			return nil
+		}
+		a = bindery.Account{Name: name, Server: report.Server, Kind: report.Kind}
+	case err != nil:
+		return err
+	case a.State != bindery.AccountGone:
+		return nil // an operation is at work on it
+	}
+	return r.remove(ctx, w, report, "account", name, i, func() error {
+		return d.Revoke(ctx, bindery.InstanceSpec{Name: i.Name}, a)
+	})
+}
+
+// strayInstance is stray for an instance, whose row is in its name.
+func (r *Reconciler) strayInstance(ctx context.Context, d bindery.Driver, w Wish, report *Report, name string) error {
+	row, err := strconv.ParseInt(strings.TrimPrefix(name, bindery.NamePrefix(r.Store.Installation())), 36, 64)
+	var i bindery.Instance
+	if err == nil {
+		err = r.Store.View(ctx, func(tx bindery.Tx) error {
+			i, err = tx.Instances().Get(ctx, row)
+			return err
+		})
+		if err != nil && bindery.CodeOf(err) != bindery.CodeNotFound {
+			return err
+		}
+	}
+	known := err == nil && i.Name == name && i.Server == report.Server
+	switch {
+	case known && i.State != bindery.StateRemoved:
+		return nil
+	case !known:
+		if !w.Apply {
+			report.Unknown = append(report.Unknown, name)
+			return nil
+		}
+		i = bindery.Instance{}
+	}
+	return r.remove(ctx, w, report, "instance", name, i, func() error {
+		return d.Deprovision(ctx, bindery.InstanceSpec{Name: name})
+	})
+}
+
+// remove does what the wish allows, and puts it into the report and the audit.
+func (r *Reconciler) remove(ctx context.Context, w Wish, report *Report, what, name string, i bindery.Instance, do func() error) error {
+	if w.DryRun {
+		report.Removed = append(report.Removed, name)
+		return nil
+	}
+	if err := do(); err != nil {
+		if ctx.Err() != nil {
+			return err
+		}
+		r.Log.WarnContext(ctx, "stray not removed", "server", report.Server, "name", name, "error", err.Error())
+		report.Failed = append(report.Failed, name)
+		return nil
+	}
+	report.Removed = append(report.Removed, name)
+	return r.Store.Update(ctx, func(tx bindery.Tx) error {
+		return tx.Events().Add(ctx, bindery.Event{
+			At: r.Now(), Platform: i.Platform, Actor: "bindery", Action: "reconcile", InstanceID: i.ID, Account: name,
+			Result: string(bindery.OpSucceeded), Message: "removed an " + what + " that was on the server and not in the store",
+		})
+	})
+}
