@@ -31,7 +31,7 @@
 // [Process.Remove] removes both. In the same way programs that it cannot reach
 // are copied to /var/cache/bindery-devserver. That directory (for other users,
 // bindery-devserver in their cache directory) also keeps one empty database
-// cluster for each version, because copying it is ten times faster than initdb.
+// cluster for each version, because copying it is several times faster than initdb.
 package devserver
 
 //go:generate cp ../driver/postgres/setup.sql postgres-setup.sql
