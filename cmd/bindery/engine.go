@@ -80,7 +80,7 @@ type comparer struct {
 // Reconcile compares the servers of one offering, or all, beside each other.
 func (c comparer) Reconcile(ctx context.Context, wish admin.Reconcile) (admin.Report, error) {
 	servers := c.reconciler.Servers()
-	names := serversOf(c.catalog(), wish.Service)
+	names := offeringServers(c.catalog(), wish.Service)
 	if wish.Service == "" {
 		for name := range servers {
 			names = append(names, name)
@@ -108,9 +108,9 @@ func (c comparer) Reconcile(ctx context.Context, wish admin.Reconcile) (admin.Re
 	return report, g.Wait()
 }
 
-// serversOf lists the servers of an offering's plans, each once; nil where there
+// offeringServers lists the servers of an offering's plans, each once; nil where there
 // is no such offering.
-func serversOf(c *bindery.Catalog, offering string) []string {
+func offeringServers(c *bindery.Catalog, offering string) []string {
 	for _, o := range c.Offerings {
 		if o.Name != offering {
 			continue
