@@ -7,12 +7,8 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	goredis "github.com/redis/go-redis/v9"
@@ -21,17 +17,15 @@ import (
 )
 
 // bare returns what Bindery is compared with on a kind of server.
-func (b *bench) bare(ctx context.Context, s *service, kind string) ([]contender, error) {
+func (b *bench) bare(ctx context.Context, kind string) ([]contender, error) {
 	if kind == kindPostgres {
 		return []contender{
 			&barePostgres{server: b.backends.postgres, verifier: true},
 			&barePostgres{server: b.backends.postgres},
 		}, nil
 	}
-	r := &bareRedis{server: b.backends.redis}
-	var err error
-	r.rules, err = s.redisRules(ctx, r.open(1))
-	return []contender{r}, err
+	rules, err := driverRules(ctx, b.backends.redis)
+	return []contender{&bareRedis{server: b.backends.redis, rules: rules}}, err
 }
 
 // barePostgres makes roles with one statement each.
@@ -123,14 +117,10 @@ type bareRedis struct {
 
 func (*bareRedis) name() string { return "ACL SETUSER, ACL DELUSER" }
 
-func (r *bareRedis) open(clients int) *goredis.Client {
-	return goredis.NewClient(&goredis.Options{
+func (r *bareRedis) connect(_ context.Context, clients int) error {
+	r.client = goredis.NewClient(&goredis.Options{
 		Addr: r.server.Addr, Username: r.server.User, Password: r.server.Password.Reveal(), Protocol: 2, PoolSize: clients,
 	})
-}
-
-func (r *bareRedis) connect(_ context.Context, clients int) error {
-	r.client = r.open(clients)
 	return nil
 }
 
@@ -147,45 +137,3 @@ func (r *bareRedis) remove(ctx context.Context, _ int, serial int64) error {
 }
 
 func bareUser(serial int64) string { return "bare_" + strconv.FormatInt(serial, 10) }
-
-// redisRules binds once, and reads from the server which commands the driver
-// allowed that user: the bare statement has to carry the same.
-func (s *service) redisRules(ctx context.Context, c *goredis.Client) (rules []any, err error) {
-	defer func() { err = errors.Join(err, c.Close()) }()
-	h := s.contender(kindRedis)
-	if err := h.connect(ctx, 1); err != nil {
-		return nil, err
-	}
-	defer h.disconnect()
-	serial := serials.Add(1)
-	answer, err := h.conns[0].call(http.MethodPut, h.path(serial), h.bind, http.StatusCreated)
-	if err != nil {
-		return nil, err
-	}
-	var bound struct {
-		Credentials struct {
-			Username string `json:"username"`
-		} `json:"credentials"`
-	}
-	if err := json.Unmarshal(answer, &bound); err != nil {
-		return nil, err
-	}
-	user, err := c.Do(ctx, "ACL", "GETUSER", bound.Credentials.Username).Slice()
-	if err != nil {
-		return nil, err
-	}
-	for i := 0; i+1 < len(user); i += 2 {
-		if user[i] != "commands" {
-			continue
-		}
-		for rule := range strings.FieldsSeq(fmt.Sprint(user[i+1])) {
-			if strings.HasPrefix(rule, "+") {
-				rules = append(rules, rule)
-			}
-		}
-	}
-	if len(rules) < 100 {
-		return nil, fmt.Errorf("the driver's rules cannot be read: there are %d", len(rules))
-	}
-	return rules, h.remove(ctx, 0, serial)
-}

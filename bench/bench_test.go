@@ -99,7 +99,6 @@ func TestSeed(t *testing.T) {
 // TestRun plays everything once, too short to mean anything.
 func TestRun(t *testing.T) {
 	t.Parallel()
-	t.Skip("the broker has no engine yet")
 	if len(devserver.FindPostgres()) == 0 {
 		servertest.Check(t, fmt.Errorf("postgresql: %w", devserver.ErrMissing))
 	}

@@ -188,7 +188,7 @@ func (b *bench) compareBare(ctx context.Context) error {
 			continue
 		}
 		all := []contender{s.contender(kind)}
-		bare, err := b.bare(ctx, s, kind)
+		bare, err := b.bare(ctx, kind)
 		if err != nil {
 			return err
 		}

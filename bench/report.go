@@ -147,8 +147,12 @@ func (t *table) write(out io.Writer, facts []string) error {
 			}
 			aim = fmt.Sprintf("%.2f, %s", want, verdict)
 		}
+		digits := 2
+		if median(r.ratios()) < 0.1 {
+			digits = 3
+		}
 		fmt.Fprintf(&b, "| %s | %d | %s | %.1f, %.1f | %s | %s | %s | %s |\n", r.what, r.clients, spread(rateList(r.own), 0),
-			r.latency(0.5), r.latency(0.99), r.with, spread(rateList(r.its), 0), spread(r.ratios(), 2), aim)
+			r.latency(0.5), r.latency(0.99), r.with, spread(rateList(r.its), 0), spread(r.ratios(), digits), aim)
 	}
 	_, err := io.WriteString(out, b.String())
 	return err

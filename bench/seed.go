@@ -96,7 +96,7 @@ func (w *seeder) nextInstance(ctx context.Context) error {
 	}
 	w.in = bindery.Instance{
 		Row: row, Platform: platform, ID: guid(-row), Name: bindery.Name(w.store.Installation(), row),
-		OfferingID: offers[kind].offering, PlanID: offers[kind].plan, Kind: kind, Server: offers[kind].server,
+		OfferingID: offers[kind].offering, PlanID: offers[kind].parkedPlan, Kind: kind, Server: offers[kind].parked,
 		Organization: guid(2), Space: guid(3), State: bindery.StateReady, Created: w.now, Updated: w.now,
 	}
 	return nil

@@ -31,10 +31,12 @@ const (
 	platform       = "bench"
 )
 
-// offers are what the catalog has for each kind.
-var offers = map[string]struct{ offering, plan, server string }{
-	kindPostgres: {guid(10), guid(11), serverPostgres},
-	kindRedis:    {guid(20), guid(21), serverRedis},
+// offers are what the catalog has for each kind. What the store is filled with
+// is parked on servers at an address where nobody answers: Bindery would make the
+// accounts again that a server has lost.
+var offers = map[string]struct{ offering, plan, server, parkedPlan, parked string }{
+	kindPostgres: {guid(10), guid(11), serverPostgres, guid(12), serverPostgres + "-parked"},
+	kindRedis:    {guid(20), guid(21), serverRedis, guid(22), serverRedis + "-parked"},
 }
 
 // backends are the servers on which everything is made.
@@ -125,6 +127,11 @@ servers:
     {{- if $.Workers}}
     settings: {max_connections: {{$.Workers}}}
     {{- end}}
+  - name: {{.Name}}-parked
+    kind: {{.Kind}}
+    address: 127.0.0.1:1
+    username: {{.Username}}
+    password: {file: {{.Name}}-password}
 {{- end}}
 catalog:
 {{- range .Servers}}
@@ -136,10 +143,14 @@ catalog:
         name: shared
         description: On a shared server
         servers: [{{.Name}}]
+      - id: {{.ParkedPlan}}
+        name: parked
+        description: What is in the store only
+        servers: [{{.Name}}-parked]
 {{- end}}
 `))
 
-type configuredServer struct{ Name, Kind, Address, Username, Offering, Plan string }
+type configuredServer struct{ Name, Kind, Address, Username, Offering, Plan, ParkedPlan string }
 
 // configure writes the configuration and the secrets that it refers to.
 func (b *bench) configure(s *service, key seal.Key) error {
@@ -149,8 +160,8 @@ func (b *bench) configure(s *service, key seal.Key) error {
 		Workers  int
 		Servers  []configuredServer
 	}{platform, b.workers, []configuredServer{
-		{serverPostgres, kindPostgres, p.Addr, p.User, offers[kindPostgres].offering, offers[kindPostgres].plan},
-		{serverRedis, kindRedis, r.Addr, r.User, offers[kindRedis].offering, offers[kindRedis].plan},
+		{serverPostgres, kindPostgres, p.Addr, p.User, offers[kindPostgres].offering, offers[kindPostgres].plan, offers[kindPostgres].parkedPlan},
+		{serverRedis, kindRedis, r.Addr, r.User, offers[kindRedis].offering, offers[kindRedis].plan, offers[kindRedis].parkedPlan},
 	}}
 	var text bytes.Buffer
 	if err := configuration.Execute(&text, data); err != nil {
