@@ -71,6 +71,11 @@ func (p *barePostgres) create(ctx context.Context, client int, serial int64) err
 	return p.exec(ctx, client, "CREATE ROLE bare_"+strconv.FormatInt(serial, 10)+" LOGIN PASSWORD '"+password+"'")
 }
 
+// fill makes a role for which nothing is hashed.
+func (p *barePostgres) fill(ctx context.Context, client int, serial int64) error {
+	return p.exec(ctx, client, "CREATE ROLE bare_"+strconv.FormatInt(serial, 10)+" LOGIN")
+}
+
 func (p *barePostgres) remove(ctx context.Context, client int, serial int64) error {
 	return p.exec(ctx, client, "DROP ROLE bare_"+strconv.FormatInt(serial, 10))
 }

@@ -21,6 +21,12 @@ type contender interface {
 	disconnect()
 }
 
+// A filler is a contender that can quickly make more of what it removes, off the
+// clock: what it creates in a window is removed in a moment too short to measure.
+type filler interface {
+	fill(ctx context.Context, client int, serial int64) error
+}
+
 // A window is what was done in one stretch of time.
 type window struct {
 	done    int
@@ -87,17 +93,24 @@ type round struct{ created, removed window }
 // serials are never used twice in a run.
 var serials atomic.Int64
 
-// round lets a contender create for some time, and then remove what it created,
+// playRound lets a contender create for some time, and then remove what it created,
 // for as long. What is left is removed off the clock.
 func playRound(ctx context.Context, c contender, clients int, d time.Duration) (r round, err error) {
 	made := make([][]int64, clients)
-	r.created, err = load(clients, d, func(client int) (bool, error) {
-		serial := serials.Add(1)
-		made[client] = append(made[client], serial)
-		return true, c.create(ctx, client, serial)
-	})
-	if err != nil {
+	making := func(one func(context.Context, int, int64) error) func(int) (bool, error) {
+		return func(client int) (bool, error) {
+			serial := serials.Add(1)
+			made[client] = append(made[client], serial)
+			return true, one(ctx, client, serial)
+		}
+	}
+	if r.created, err = load(clients, d, making(c.create)); err != nil {
 		return r, fmt.Errorf("%s, create: %w", c.name(), err)
+	}
+	if f, ok := c.(filler); ok {
+		if _, err = load(clients, d/2, making(f.fill)); err != nil {
+			return r, fmt.Errorf("%s, fill: %w", c.name(), err)
+		}
 	}
 	all := slices.Concat(made...)
 	var taken atomic.Int64
