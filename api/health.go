@@ -37,6 +37,7 @@ type Health struct {
 	mu       sync.Mutex
 	known    map[string]*finding
 	order    []string
+	told     chan struct{} // closed and made anew with every answer
 }
 
 type finding struct {
@@ -86,7 +87,31 @@ func (h *Health) round(ctx context.Context, running *sync.WaitGroup) {
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			f.running, f.at, f.err = false, h.Now(), err
+			if h.told != nil {
+				close(h.told)
+				h.told = nil
+			}
 		})
+	}
+}
+
+// Await waits until /readyz would say that the process is ready.
+func (h *Health) Await(ctx context.Context) error {
+	for {
+		h.mu.Lock()
+		if h.told == nil {
+			h.told = make(chan struct{})
+		}
+		told := h.told
+		h.mu.Unlock()
+		if _, ok := h.Ready(); ok {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-told:
+		}
 	}
 }
 

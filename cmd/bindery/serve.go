@@ -248,6 +248,9 @@ func (s *service) Run(ctx context.Context) error {
 		s.log.Info("listening", "serves", l.name, "url", l.url())
 	}
 	if s.ready != nil {
+		first, cancel := context.WithTimeout(ctx, s.cfg.Limits.Drain)
+		_ = s.health.Await(first) // what is wrong stands in /readyz, and answers are given all the same
+		cancel()
 		if err := s.ready(); err != nil {
 			return errors.Join(err, s.drain(front, back, stop))
 		}
