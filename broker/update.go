@@ -33,11 +33,14 @@ func (b *Broker) Update(ctx context.Context, c Caller, r UpdateRequest) (Result,
 		if err != nil {
 			return Result{}, err
 		}
+		// The first answer, 202 too, says where the dashboard will be.
+		shown := i
+		shown.DashboardURL = w.grant(i).DashboardURL
 		if running.Row != 0 {
 			if running.Internal || running.Kind != bindery.OpUpdate || running.Request.Reveal() != string(request) {
 				return Result{}, errBusy
 			}
-			return b.instanceResult(ctx, i, running, true)(b.joined(ctx, c, running))
+			return b.instanceResult(ctx, shown, running, true)(b.joined(ctx, c, running))
 		}
 		if i.State != bindery.StateReady {
 			return Result{}, errBusy
@@ -52,7 +55,7 @@ func (b *Broker) Update(ctx context.Context, c Caller, r UpdateRequest) (Result,
 		if err != nil {
 			return Result{}, err
 		}
-		return b.instanceResult(ctx, i, op, false)(b.begin(ctx, c, op))
+		return b.instanceResult(ctx, shown, op, false)(b.begin(ctx, c, op))
 	}
 	return Result{}, errBusy
 }
@@ -100,7 +103,7 @@ func (b *Broker) plead(c Caller, r UpdateRequest, sent bindery.Secret, i bindery
 	}
 	w = wish{PlanID: target.ID, Parameters: raw(merged), Context: r.Context, Maintenance: i.MaintenanceVersion}
 	if target != current {
-		w.Maintenance = target.MaintenanceVersion
+		w.Maintenance, w.DashboardURL = target.MaintenanceVersion, dashboard(offering, target, i.ID)
 	}
 	if r.MaintenanceVersion != nil {
 		if *r.MaintenanceVersion != target.MaintenanceVersion {
@@ -117,7 +120,7 @@ func (b *Broker) plead(c Caller, r UpdateRequest, sent bindery.Secret, i bindery
 			return w, nil, err
 		}
 	}
-	if target.AsyncRequired && !c.CanPoll && !nothing(i, w.grant(i)) {
+	if (current.AsyncRequired || target.AsyncRequired) && !c.CanPoll && !nothing(i, w.grant(i)) {
 		return w, nil, errPoll
 	}
 	return w, target, nil

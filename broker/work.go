@@ -260,10 +260,11 @@ func (b *Broker) cascadeOne(ctx context.Context, d bindery.Driver, j *job, o bin
 
 // wish is what an update asks for, as it is kept in its operation.
 type wish struct {
-	PlanID      string          `json:"plan_id"`
-	Parameters  json.RawMessage `json:"parameters,omitempty"`
-	Context     json.RawMessage `json:"context,omitempty"`
-	Maintenance string          `json:"maintenance,omitempty"`
+	PlanID       string          `json:"plan_id"`
+	Parameters   json.RawMessage `json:"parameters,omitempty"`
+	Context      json.RawMessage `json:"context,omitempty"`
+	Maintenance  string          `json:"maintenance,omitempty"`
+	DashboardURL string          `json:"dashboard_url,omitempty"` // of another plan; empty: as it is
 }
 
 // grant is the instance as the wish would have it.
@@ -274,6 +275,9 @@ func (w wish) grant(i bindery.Instance) bindery.Instance {
 	}
 	if len(w.Context) > 0 {
 		i.Context = w.Context
+	}
+	if w.DashboardURL != "" {
+		i.DashboardURL = w.DashboardURL
 	}
 	return i
 }
