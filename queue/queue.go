@@ -139,8 +139,9 @@ func (q *Queue) Full(server string) bool {
 func (q *Queue) Submit(o bindery.Operation) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if o.Owner != q.owner {
-		return // recorded under a lease that was lost: it will be claimed
+	if o.Owner == 0 || o.Owner != q.owner {
+		q.Wake() // recorded under no lease, or under one that was lost: it will be claimed
+		return
 	}
 	q.place(o)
 }
@@ -245,7 +246,11 @@ func (q *Queue) again(ctx context.Context, o bindery.Operation, cause error) {
 	o.Attempts++
 	o.Problem = bindery.MessageOf(cause)
 	o.Owner = 0
-	o.Due = q.Now().Add(pause(o.Attempts))
+	now := q.Now()
+	o.Due = now.Add(pause(o.Attempts))
+	if now.Before(o.Deadline) && o.Due.After(o.Deadline) {
+		o.Due = o.Deadline // the last attempt, whose failure ends it
+	}
 	q.Log.WarnContext(ctx, "operation will be run again", "operation", o.Token(), "kind", string(o.Kind),
 		"server", o.Server, "attempts", o.Attempts, "due", o.Due, "error", cause.Error())
 	if q.Retried != nil {

@@ -44,9 +44,16 @@ func (q *Queue) drain() {
 	select {
 	case <-ended:
 	case <-time.After(q.Drain):
-		q.cut()
+		q.stopWork()
 		<-ended
 	}
+	q.stopWork()
+}
+
+// stopWork interrupts everything that runs.
+func (q *Queue) stopWork() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 	q.cut()
 }
 
@@ -71,6 +78,9 @@ func (q *Queue) claim(ctx context.Context) time.Duration {
 		return time.Second // let what waits go first
 	}
 	owner, now := q.Owner(), q.Now()
+	if owner == 0 {
+		return time.Second // without a lease nothing can be claimed; joining wakes the scheduler
+	}
 	var claimed []bindery.Operation
 	var next time.Time
 	var some bool
@@ -126,15 +136,20 @@ func (q *Queue) keepLease(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		// A process that stood still for longer than its lease has lost it, whatever
+		// a late beat would say.
+		if q.unseen() > lease {
+			q.Log.WarnContext(ctx, "the lease ended before it was renewed")
+			q.rejoin(ctx)
+			continue
+		}
 		try, cancel := context.WithTimeout(ctx, lease/5)
 		err := q.beat(try, q.Owner())
 		cancel()
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
-		q.mu.Lock()
-		lost := q.Now().Sub(q.seen) > lease-lease/5
-		q.mu.Unlock()
+		lost := q.unseen() > lease-lease/5
 		q.Log.WarnContext(ctx, "the lease was not renewed", "lost", lost, "error", err.Error())
 		if lost {
 			q.rejoin(ctx)
@@ -142,19 +157,28 @@ func (q *Queue) keepLease(ctx context.Context) {
 	}
 }
 
+// unseen is how long ago the lease was renewed, by the wall clock, which goes on
+// while the machine sleeps.
+func (q *Queue) unseen() time.Duration {
+	now := q.Now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return now.Round(0).Sub(q.seen.Round(0))
+}
+
 func (q *Queue) rejoin(ctx context.Context) {
 	q.mu.Lock()
 	q.owner = 0 // nothing is submitted meanwhile
 	q.cut()
 	q.work, q.cut = context.WithCancel(context.Background())
+	for _, t := range q.tenants {
+		t.parked = nil
+	}
 	for _, l := range q.lanes {
 		for _, o := range l.waiting {
 			q.forget(o)
 		}
 		l.waiting = nil
-	}
-	for _, t := range q.tenants {
-		t.parked = nil
 	}
 	q.mu.Unlock()
 	for ctx.Err() == nil {
@@ -180,7 +204,7 @@ func (q *Queue) forget(o bindery.Operation) {
 	} else {
 		delete(t.bindings, o.BindingRow)
 	}
-	if len(t.bindings) == 0 && !t.whole && len(t.parked) == 0 {
+	if len(t.bindings) == 0 && !t.whole {
 		delete(q.tenants, o.InstanceRow)
 	}
 }

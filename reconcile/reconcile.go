@@ -82,6 +82,9 @@ func (r *Reconciler) Run(ctx context.Context) error {
 // Compare compares one server. An error means that it could not be compared whole.
 func (r *Reconciler) Compare(ctx context.Context, name string, s Server, w Wish) (Report, error) {
 	report := Report{Server: name, Kind: s.Kind}
+	if s.Driver == nil {
+		return report, bindery.Errorf(bindery.CodeUnavailable, "server %s is not configured", name)
+	}
 	err := r.compare(ctx, s, w, &report)
 	if ctx.Err() != nil {
 		return report, err
@@ -99,7 +102,7 @@ func (r *Reconciler) Compare(ctx context.Context, name string, s Server, w Wish)
 }
 
 func (r *Reconciler) compare(ctx context.Context, s Server, w Wish, report *Report) error {
-	before := r.Now().Add(-settle)
+	start := r.Now()
 	accounts, instances := map[string]bool{}, []string{}
 	err := s.Driver.Inventory(ctx, func(f bindery.Found) error {
 		if f.Instance {
@@ -113,17 +116,17 @@ func (r *Reconciler) compare(ctx context.Context, s Server, w Wish, report *Repo
 		return err
 	}
 	report.Checked = len(accounts) + len(instances)
-	if err := r.lost(ctx, w, report, accounts, before); err != nil {
+	if err := r.lost(ctx, w, report, accounts, start.Add(-settle)); err != nil {
 		return err
 	}
 	// What is left in accounts is not live.
 	for name := range accounts {
-		if err := r.stray(ctx, s.Driver, w, report, name); err != nil {
+		if err := r.stray(ctx, s.Driver, w, report, name, start); err != nil {
 			return err
 		}
 	}
 	for _, name := range instances {
-		if err := r.strayInstance(ctx, s.Driver, w, report, name); err != nil {
+		if err := r.strayInstance(ctx, s.Driver, w, report, name, start); err != nil {
 			return err
 		}
 	}
@@ -157,6 +160,9 @@ func (r *Reconciler) lost(ctx context.Context, w Wish, report *Report, found map
 				if bindery.CodeOf(err) == bindery.CodeBusy {
 					continue
 				}
+				if ctx.Err() != nil {
+					return err
+				}
 				if err != nil {
 					report.Failed = append(report.Failed, a.Name)
 					continue
@@ -170,8 +176,9 @@ func (r *Reconciler) lost(ctx context.Context, w Wish, report *Report, found map
 	}
 }
 
-// stray removes an account that was removed before, or that nobody ever recorded.
-func (r *Reconciler) stray(ctx context.Context, d bindery.Driver, w Wish, report *Report, name string) error {
+// stray removes an account that was removed before the comparison began, or
+// that nobody ever recorded.
+func (r *Reconciler) stray(ctx context.Context, d bindery.Driver, w Wish, report *Report, name string, start time.Time) error {
 	var a bindery.Account
 	var i bindery.Instance
 	err := r.Store.View(ctx, func(tx bindery.Tx) (err error) {
@@ -192,6 +199,8 @@ func (r *Reconciler) stray(ctx context.Context, d bindery.Driver, w Wish, report
 		return err
 	case a.State != bindery.AccountGone:
 		return nil // an operation is at work on it
+	case !a.Updated.Before(start):
+		return nil // it went while the server was asked what it has
 	}
 	return r.remove(ctx, w, report, "account", name, i, func() error {
 		return d.Revoke(ctx, bindery.InstanceSpec{Name: i.Name}, a)
@@ -199,7 +208,7 @@ func (r *Reconciler) stray(ctx context.Context, d bindery.Driver, w Wish, report
 }
 
 // strayInstance is stray for an instance, whose row is in its name.
-func (r *Reconciler) strayInstance(ctx context.Context, d bindery.Driver, w Wish, report *Report, name string) error {
+func (r *Reconciler) strayInstance(ctx context.Context, d bindery.Driver, w Wish, report *Report, name string, start time.Time) error {
 	row, err := strconv.ParseInt(strings.TrimPrefix(name, bindery.NamePrefix(r.Store.Installation())), 36, 64)
 	var i bindery.Instance
 	if err == nil {
@@ -213,8 +222,8 @@ func (r *Reconciler) strayInstance(ctx context.Context, d bindery.Driver, w Wish
 	}
 	known := err == nil && i.Name == name && i.Server == report.Server
 	switch {
-	case known && i.State != bindery.StateRemoved:
-		return nil
+	case known && (i.State != bindery.StateRemoved || !i.Updated.Before(start)):
+		return nil // not removed, or removed while the server was asked what it has
 	case !known:
 		if !w.Apply {
 			report.Unknown = append(report.Unknown, name)
