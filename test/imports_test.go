@@ -57,6 +57,7 @@ var allowed = map[string][]string{
 	// Whole-system tests look from outside; what they share is among them.
 	"test":             {},
 	"test/conformance": {"api/openapi/openapitest", "devserver"},
+	"test/crash":       {"client", "driver", "store"},
 }
 
 // helpers are what any test may import besides its own package, the root, and
