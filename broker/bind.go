@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"context"
+	"errors"
 
 	"bindery"
 )
@@ -25,6 +26,7 @@ func (b *Broker) Bind(ctx context.Context, c Caller, r BindRequest) (Result, err
 		return Result{}, bindery.Errorf(bindery.CodeInvalid, "bind_resource: not a JSON object").Because(err)
 	}
 	r.BindResource = resource
+	stale := false
 	for range attempts {
 		s, err := b.survey(ctx, c, r)
 		if err != nil {
@@ -38,7 +40,7 @@ func (b *Broker) Bind(ctx context.Context, c Caller, r BindRequest) (Result, err
 			return Result{}, err
 		}
 		op, err := b.record(ctx, c, j, rows)
-		if bindery.CodeOf(err) == bindery.CodeConflict {
+		if stale = errors.Is(err, errStale); stale || bindery.CodeOf(err) == bindery.CodeConflict {
 			continue // the id was taken meanwhile: by a repeat of this request, or by another instance
 		}
 		if err != nil {
@@ -57,8 +59,14 @@ func (b *Broker) Bind(ctx context.Context, c Caller, r BindRequest) (Result, err
 		}
 		return b.credential(ctx, c, r, j, Done)
 	}
+	if stale {
+		return Result{}, errBusy
+	}
 	return Result{}, bindery.Errorf(bindery.CodeConflict, "service binding %q exists under another instance", r.BindingID)
 }
+
+// errStale says that an instance was updated between a look and a transaction.
+var errStale = bindery.Errorf(bindery.CodeConflict, "the instance has changed meanwhile")
 
 // A survey is what a bind finds.
 type survey struct {
@@ -151,7 +159,7 @@ func (b *Broker) draft(ctx context.Context, c Caller, r BindRequest, parameters 
 		return nil, rows, errBusy
 	}
 	if r.Predecessor != "" {
-		if err := inherit(&r, &parameters, s.predecessor, b); err != nil {
+		if err := inherit(&r, &parameters, s.predecessor, i, b); err != nil {
 			return nil, rows, err
 		}
 	}
@@ -207,15 +215,15 @@ func (b *Broker) draft(ctx context.Context, c Caller, r BindRequest, parameters 
 
 // inherit takes what a rotation does not say from the predecessor (OSB 2.17:
 // the body may hold nothing else).
-func inherit(r *BindRequest, parameters *bindery.Secret, p *bindery.Binding, b *Broker) error {
+func inherit(r *BindRequest, parameters *bindery.Secret, p *bindery.Binding, i bindery.Instance, b *Broker) error {
 	if p == nil || p.State != bindery.StateReady || !p.Expires.IsZero() && !b.Now().Before(p.Expires) {
 		return bindery.Errorf(bindery.CodeInvalid, "predecessor_binding_id %q names no binding of this instance that could be rotated", r.Predecessor)
 	}
 	if r.OfferingID == "" {
 		r.OfferingID = p.OfferingID
 	}
-	if r.PlanID == "" || r.PlanID == p.PlanID {
-		r.PlanID = p.PlanID
+	if r.PlanID == "" {
+		r.PlanID = i.PlanID // which may have changed since the predecessor was made
 	}
 	if len(r.Parameters) == 0 {
 		*parameters = p.Parameters
@@ -236,20 +244,24 @@ func (b *Broker) record(ctx context.Context, c Caller, j *job, rows [3]int64) (o
 		if err != nil {
 			return err
 		}
-		if now.State != bindery.StateReady || now.PlanID != j.instance.PlanID {
+		if now.State != bindery.StateReady {
 			return errBusy
 		}
+		if now.PlanID != j.instance.PlanID || !now.Parameters.Equal(j.instance.Parameters) {
+			return errStale
+		}
+		// First, so that the quota never refuses a repeat of what used it up.
+		if err := tx.Bindings().Add(ctx, j.binding); err != nil {
+			return err
+		}
 		if q := j.plan.Quota.BindingsPerInstance; q > 0 {
-			n, err := tx.Bindings().Count(ctx, j.instance.Row, q)
+			n, err := tx.Bindings().Count(ctx, j.instance.Row, q+1)
 			if err != nil {
 				return err
 			}
-			if n >= q {
+			if n > q {
 				return bindery.Errorf(bindery.CodeQuota, "the quota of %d bindings of this instance is used up", q)
 			}
-		}
-		if err := tx.Bindings().Add(ctx, j.binding); err != nil {
-			return err
 		}
 		if err := tx.Accounts().Add(ctx, j.account); err != nil {
 			return err
@@ -261,12 +273,15 @@ func (b *Broker) record(ctx context.Context, c Caller, j *job, rows [3]int64) (o
 
 // credential renders what a job's worker made, or what the store has of it.
 func (b *Broker) credential(ctx context.Context, c Caller, r BindRequest, j *job, outcome Outcome) (Result, error) {
-	if j.account.State != bindery.AccountLive { // another process ran it
+	live := j.live.Load()
+	if live == nil { // another process ran it
 		result, err := b.Binding(ctx, c, r.InstanceID, r.BindingID)
 		result.Outcome = outcome
 		return result, err
 	}
-	return b.render(j, outcome)
+	made := &job{plan: j.plan, instance: j.instance, binding: j.binding, account: *live}
+	made.binding.State, made.binding.Updated = bindery.StateReady, live.Updated
+	return b.render(made, outcome)
 }
 
 func (b *Broker) render(j *job, outcome Outcome) (Result, error) {

@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"bindery"
@@ -66,7 +67,11 @@ type job struct {
 	plan     *bindery.Plan
 	instance bindery.Instance
 	binding  bindery.Binding
-	account  bindery.Account
+	account  bindery.Account   // of a bind
+	accounts []bindery.Account // of an unbind
+	// live is the account as the worker recorded it, for the request that waits;
+	// everything else is only read once both have the job.
+	live atomic.Pointer[bindery.Account]
 }
 
 // Catalog is what platforms may ask for.
@@ -154,6 +159,7 @@ func (b *Broker) await(ctx context.Context, c Caller, o bindery.Operation, ended
 			return o, false, bindery.Errorf(bindery.CodeTimeout, "the request ended before the work did").Because(ctx.Err())
 		case <-look.C:
 			if now, err := b.look(ctx, o.Row); err == nil && now.State != bindery.OpInProgress {
+				b.jobs.Delete(o.Row)
 				return now, true, nil
 			}
 		}

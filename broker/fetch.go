@@ -45,9 +45,9 @@ func (j *job) load(ctx context.Context, tx bindery.Tx, instance int64) (err erro
 	if j.instance, err = tx.Instances().Get(ctx, instance); err != nil || j.binding.Row == 0 {
 		return err
 	}
-	accounts, err := tx.Accounts().OfBinding(ctx, j.binding.Row)
-	if err == nil && len(accounts) > 0 {
-		j.account = accounts[0]
+	j.accounts, err = tx.Accounts().OfBinding(ctx, j.binding.Row)
+	if err == nil && len(j.accounts) > 0 {
+		j.account = j.accounts[0]
 	}
 	return err
 }

@@ -38,7 +38,8 @@ func (b *Broker) Cancel(ctx context.Context, row int64, reason string) error {
 	case o.Internal && o.Kind != bindery.OpRestore:
 		return bindery.Errorf(bindery.CodeUnsupported, "an undo cannot be canceled: what it removes would be left behind")
 	}
-	cause := bindery.Errorf(bindery.CodeGone, "an operator canceled it: %s", reason)
+	// Not CodeGone: a platform would take a canceled removal for a removal.
+	cause := bindery.Errorf(bindery.CodeUnavailable, "an operator canceled it: %s", reason)
 	if o.Kind.Creates() || o.Kind == bindery.OpUpdate {
 		err = b.undo(ctx, o, cause)
 	} else {
@@ -103,6 +104,9 @@ func (b *Broker) Restore(ctx context.Context, bindingRow int64) error {
 		}
 		op = b.operation(row, bindery.OpRestore, Caller{}, i, binding.Row)
 		op.Internal = true
+		if b.Queue.Full(i.Server) {
+			op.Owner = 0 // to be claimed when there is room
+		}
 		return tx.Operations().Add(ctx, op)
 	})
 	if err == nil {

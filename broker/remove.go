@@ -16,6 +16,7 @@ func (b *Broker) Unbind(ctx context.Context, c Caller, r RemoveRequest) (Result,
 	if err != nil {
 		return Result{}, err
 	}
+	j := &job{}
 	var op, old, running bindery.Operation
 	err = b.Store.Update(ctx, func(tx bindery.Tx) error {
 		op, old, running = bindery.Operation{}, bindery.Operation{}, bindery.Operation{}
@@ -34,24 +35,33 @@ func (b *Broker) Unbind(ctx context.Context, c Caller, r RemoveRequest) (Result,
 		if err != nil {
 			return err
 		}
-		if running, err = activeRemoval(ctx, tx, i.Row, binding.Row); err != nil || running.Row != 0 {
+		var joins bool
+		if old, joins, err = b.overtake(ctx, tx, i, binding); err != nil {
 			return err
 		}
-		if i.State != bindery.StateReady {
-			return errBusy
+		if joins {
+			running, old = old, bindery.Operation{}
+			return nil
+		}
+		if err := free(ctx, tx, i); err != nil {
+			return err
 		}
 		if err := b.mayPoll(c, binding.OfferingID, binding.PlanID); err != nil {
 			return err
 		}
-		if old, err = b.overtake(ctx, tx, i, binding); err != nil {
+		if j.binding, j.accounts, err = b.condemnBinding(ctx, tx, binding); err != nil {
 			return err
 		}
-		if err := b.condemnBinding(ctx, tx, binding); err != nil {
-			return err
-		}
+		j.instance = i
 		op = b.operation(row, bindery.OpUnbind, c, i, binding.Row)
 		return tx.Operations().Add(ctx, op)
 	})
+	if err == nil && running.Row == 0 {
+		if _, j.plan, err = b.plan(j.instance.OfferingID, j.instance.PlanID); err == nil {
+			b.jobs.Store(op.Row, j)
+		}
+		err = nil // without the plan the worker tries, and tries again
+	}
 	return b.removal(ctx, c, op, old, running, err)
 }
 
@@ -77,8 +87,13 @@ func (b *Broker) Deprovision(ctx context.Context, c Caller, r RemoveRequest) (Re
 		case i.OfferingID != r.OfferingID:
 			return bindery.Errorf(bindery.CodeInvalid, "service_id is not that of service instance %q", r.InstanceID)
 		}
-		if running, err = activeRemoval(ctx, tx, i.Row, 0); err != nil || running.Row != 0 {
+		var joins bool
+		if old, joins, err = b.overtake(ctx, tx, i, bindery.Binding{}); err != nil {
 			return err
+		}
+		if joins {
+			running, old = old, bindery.Operation{}
+			return nil
 		}
 		if err := b.mayPoll(c, i.OfferingID, i.PlanID); err != nil {
 			return err
@@ -87,9 +102,6 @@ func (b *Broker) Deprovision(ctx context.Context, c Caller, r RemoveRequest) (Re
 			if err := refuseBindings(ctx, tx, i.Row); err != nil {
 				return err
 			}
-		}
-		if old, err = b.overtake(ctx, tx, i, bindery.Binding{}); err != nil {
-			return err
 		}
 		if stopped, err = b.stopBindings(ctx, tx, i); err != nil {
 			return err
@@ -134,18 +146,20 @@ func (b *Broker) removal(ctx context.Context, c Caller, op, old, running bindery
 	return Result{Outcome: Done}, failure(running)
 }
 
-// activeRemoval returns the platform's own removal that is in progress on a subject.
-func activeRemoval(ctx context.Context, tx bindery.Tx, instance, binding int64) (bindery.Operation, error) {
-	o, err := tx.Operations().Active(ctx, instance, binding)
+// free refuses where an operation on an instance excludes what is asked on a
+// binding. An instance whose removal was canceled is not ready, and is free.
+func free(ctx context.Context, tx bindery.Tx, i bindery.Instance) error {
+	if i.State == bindery.StateReady {
+		return nil
+	}
+	_, err := tx.Operations().Active(ctx, i.Row, 0)
 	switch {
 	case bindery.CodeOf(err) == bindery.CodeNotFound:
-		return bindery.Operation{}, nil
+		return nil
 	case err != nil:
-		return bindery.Operation{}, err
-	case o.Kind.Removes() && !o.Internal:
-		return o, nil
+		return err
 	}
-	return bindery.Operation{}, nil
+	return errBusy
 }
 
 // mayPoll refuses callers that cannot poll where the plan always works longer.
@@ -181,8 +195,12 @@ func (b *Broker) stopBindings(ctx context.Context, tx bindery.Tx, i bindery.Inst
 		if !o.Internal {
 			return nil, errBusy
 		}
+		binding, err := tx.Bindings().Get(ctx, o.BindingRow)
+		if err != nil {
+			return nil, err
+		}
 		active[n] = b.fail(o, bindery.CodeBusy, "the removal of the instance took over")
-		if err := b.end(ctx, tx, active[n], i.ID, "", ""); err != nil {
+		if err := b.end(ctx, tx, active[n], i.ID, binding.ID, ""); err != nil {
 			return nil, err
 		}
 	}

@@ -37,7 +37,7 @@ func (b *Broker) undo(ctx context.Context, o bindery.Operation, cause *bindery.E
 				return err
 			}
 			bindingID = binding.ID
-			if err := b.condemnBinding(ctx, tx, binding); err != nil {
+			if _, _, err := b.condemnBinding(ctx, tx, binding); err != nil {
 				return err
 			}
 		default:
@@ -67,27 +67,29 @@ func (b *Broker) replaced(old, next bindery.Operation) {
 	b.Queue.Submit(next)
 }
 
-// condemnBinding moves a binding and its accounts to removing.
-func (b *Broker) condemnBinding(ctx context.Context, tx bindery.Tx, binding bindery.Binding) error {
+// condemnBinding moves a binding and its accounts to removing, and returns them
+// as they are then.
+func (b *Broker) condemnBinding(ctx context.Context, tx bindery.Tx, binding bindery.Binding) (bindery.Binding, []bindery.Account, error) {
 	if from := binding.State; from != bindery.StateRemoving {
 		binding.State, binding.Updated = bindery.StateRemoving, b.Now()
 		if err := tx.Bindings().Save(ctx, binding, from); err != nil {
-			return err
+			return binding, nil, err
 		}
 	}
 	accounts, err := tx.Accounts().OfBinding(ctx, binding.Row)
 	if err != nil {
-		return err
+		return binding, nil, err
 	}
-	for _, a := range accounts {
+	for i := range accounts {
+		a := &accounts[i]
 		if from := a.State; from == bindery.AccountWanted || from == bindery.AccountLive {
 			a.State, a.Updated = bindery.AccountRemoving, b.Now()
-			if err := tx.Accounts().Save(ctx, a, from); err != nil {
-				return err
+			if err := tx.Accounts().Save(ctx, *a, from); err != nil {
+				return binding, nil, err
 			}
 		}
 	}
-	return nil
+	return binding, accounts, nil
 }
 
 func (b *Broker) condemnInstance(ctx context.Context, tx bindery.Tx, i bindery.Instance) error {
@@ -100,22 +102,25 @@ func (b *Broker) condemnInstance(ctx context.Context, tx bindery.Tx, i bindery.I
 }
 
 // overtake ends what is in progress on a subject that is about to be removed:
-// a create, or the engine's own work. Anything else is CodeBusy. The zero
-// Operation means that nothing was in progress.
-func (b *Broker) overtake(ctx context.Context, tx bindery.Tx, i bindery.Instance, binding bindery.Binding) (bindery.Operation, error) {
+// a create, or the engine's own work; the zero Operation is nothing. A removal
+// that the platform asked for before goes on: joins is true then. Anything else
+// is CodeBusy.
+func (b *Broker) overtake(ctx context.Context, tx bindery.Tx, i bindery.Instance, binding bindery.Binding) (_ bindery.Operation, joins bool, _ error) {
 	o, err := tx.Operations().Active(ctx, i.Row, binding.Row)
 	switch {
 	case bindery.CodeOf(err) == bindery.CodeNotFound:
-		return bindery.Operation{}, nil
+		return bindery.Operation{}, false, nil
 	case err != nil:
-		return bindery.Operation{}, err
+		return bindery.Operation{}, false, err
+	case o.Kind.Removes() && !o.Internal:
+		return o, true, nil
 	case !o.Internal && !o.Kind.Creates():
-		return bindery.Operation{}, errBusy
+		return bindery.Operation{}, false, errBusy
 	}
 	message := "it was deleted while it was being created"
 	if o.Internal {
 		message = "a request for the removal took over"
 	}
 	o = b.fail(o, bindery.CodeBusy, message)
-	return o, b.end(ctx, tx, o, i.ID, binding.ID, "")
+	return o, false, b.end(ctx, tx, o, i.ID, binding.ID, "")
 }

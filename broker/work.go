@@ -3,6 +3,10 @@ package broker
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -21,8 +25,8 @@ func (b *Broker) Work(ctx context.Context, o bindery.Operation) error {
 	if ctx.Err() != nil {
 		return err
 	}
-	if now, looked := b.look(ctx, o.Row); looked == nil && now.State != bindery.OpInProgress {
-		return nil // a delete or an operator was faster
+	if now, looked := b.look(ctx, o.Row); looked == nil && (now.State != bindery.OpInProgress || now.Fence != o.Fence) {
+		return nil // a delete or an operator was faster, or another process claimed it
 	}
 	late := !o.Deadline.IsZero() && !b.Now().Before(o.Deadline)
 	if o.Undo || o.Kind.Removes() || !final(err) && !late {
@@ -39,7 +43,8 @@ func (b *Broker) Work(ctx context.Context, o bindery.Operation) error {
 	return b.undo(ctx, o, cause)
 }
 
-func (b *Broker) work(ctx context.Context, o bindery.Operation) error {
+func (b *Broker) work(ctx context.Context, o bindery.Operation) (err error) {
+	defer b.guard(ctx, o, &err)
 	j, err := b.job(ctx, o)
 	if err != nil {
 		return err
@@ -63,14 +68,36 @@ func (b *Broker) work(ctx context.Context, o bindery.Operation) error {
 	return bindery.Errorf(bindery.CodeInternal, "unknown kind of operation")
 }
 
+// guard turns a panic into an error, so that a create that panics is undone like
+// any other that fails, and none takes the process with it.
+func (b *Broker) guard(ctx context.Context, o bindery.Operation, err *error) {
+	if p := recover(); p != nil {
+		b.Log.ErrorContext(ctx, "operation panicked", "operation", o.Token(), "kind", string(o.Kind),
+			"panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		*err = errors.New("panic")
+	}
+}
+
+// fresh is how long what a request recorded counts as what there is. An operation
+// that waited longer for a worker may have been ended meanwhile, by a delete that
+// another process answered.
+const fresh = time.Second
+
 // job finds what an operation works on: kept by the request that recorded it, else read.
 func (b *Broker) job(ctx context.Context, o bindery.Operation) (*job, error) {
-	if kept, ok := b.jobs.Load(o.Row); ok {
+	if kept, ok := b.jobs.Load(o.Row); ok && o.Attempts == 0 && b.Now().Sub(o.Created) < fresh {
 		return kept.(*job), nil
 	}
 	j := &job{}
-	err := b.Store.View(ctx, func(tx bindery.Tx) (err error) {
-		j.binding = bindery.Binding{}
+	err := b.Store.View(ctx, func(tx bindery.Tx) error {
+		now, err := tx.Operations().Get(ctx, o.Row)
+		if err != nil {
+			return err
+		}
+		if now.State != bindery.OpInProgress || now.Fence != o.Fence {
+			return errEnded() // nothing may be made for it any more
+		}
+		j.binding, j.account = bindery.Binding{}, bindery.Account{}
 		if o.BindingRow != 0 {
 			if j.binding, err = tx.Bindings().Get(ctx, o.BindingRow); err != nil {
 				return err
@@ -100,7 +127,37 @@ func (b *Broker) provision(ctx context.Context, d bindery.Driver, j *job, o bind
 	if err == nil {
 		b.announce(o)
 	}
+	if bindery.CodeOf(err) == bindery.CodeBusy {
+		b.outrun(ctx, d, j, o)
+	}
 	return err
+}
+
+// outrun takes back what was made for an operation that somebody else had ended
+// meanwhile, where that was a removal: it may have looked before. Where this
+// fails, reconcile finds what is left.
+func (b *Broker) outrun(ctx context.Context, d bindery.Driver, j *job, o bindery.Operation) {
+	var i bindery.Instance
+	var accounts []bindery.Account
+	err := b.Store.View(ctx, func(tx bindery.Tx) (err error) {
+		if o.BindingRow != 0 {
+			accounts, err = tx.Accounts().OfBinding(ctx, o.BindingRow)
+			return err
+		}
+		i, err = tx.Instances().Get(ctx, o.InstanceRow)
+		return err
+	})
+	if err == nil && (i.State == bindery.StateRemoving || i.State == bindery.StateRemoved) {
+		err = d.Deprovision(ctx, spec(j.instance, j.plan))
+	}
+	for _, a := range accounts {
+		if err == nil && (a.State == bindery.AccountRemoving || a.State == bindery.AccountGone) {
+			err = d.Revoke(ctx, spec(j.instance, j.plan), a)
+		}
+	}
+	if err != nil {
+		b.Log.WarnContext(ctx, "what was made too late may be left", "operation", o.Token(), "error", err.Error())
+	}
 }
 
 // ensure makes a binding's account, for the first time or again.
@@ -126,14 +183,17 @@ func (b *Broker) ensure(ctx context.Context, d bindery.Driver, j *job, o bindery
 		return tx.Accounts().Save(ctx, a, from)
 	})
 	if err == nil {
-		j.account, j.binding.State = a, bindery.StateReady
+		j.live.Store(&a)
 		b.announce(o)
+	}
+	if bindery.CodeOf(err) == bindery.CodeBusy {
+		b.outrun(ctx, d, j, o)
 	}
 	return err
 }
 
 func (b *Broker) unbind(ctx context.Context, d bindery.Driver, j *job, o bindery.Operation) error {
-	gone, err := b.revoke(ctx, d, j, j.binding)
+	gone, err := b.revoke(ctx, d, j, j.accounts)
 	if err != nil {
 		return err
 	}
@@ -150,16 +210,9 @@ func (b *Broker) unbind(ctx context.Context, d bindery.Driver, j *job, o bindery
 	return err
 }
 
-// revoke removes a binding's accounts from the backend, and returns them as they
-// are then. Nothing is recorded.
-func (b *Broker) revoke(ctx context.Context, d bindery.Driver, j *job, binding bindery.Binding) (gone []bindery.Account, err error) {
-	var accounts []bindery.Account
-	if err := b.Store.View(ctx, func(tx bindery.Tx) (err error) {
-		accounts, err = tx.Accounts().OfBinding(ctx, binding.Row)
-		return err
-	}); err != nil {
-		return nil, err
-	}
+// revoke removes accounts from the backend, and returns those that were not gone
+// before. Nothing is recorded.
+func (b *Broker) revoke(ctx context.Context, d bindery.Driver, j *job, accounts []bindery.Account) (gone []bindery.Account, err error) {
 	for _, a := range accounts {
 		if a.State == bindery.AccountGone {
 			continue
@@ -241,8 +294,16 @@ func (b *Broker) deprovision(ctx context.Context, d bindery.Driver, j *job, o bi
 }
 
 // cascadeOne removes one binding that a deprovision found left.
-func (b *Broker) cascadeOne(ctx context.Context, d bindery.Driver, j *job, o bindery.Operation, binding bindery.Binding) error {
-	gone, err := b.revoke(ctx, d, j, binding)
+func (b *Broker) cascadeOne(ctx context.Context, d bindery.Driver, j *job, o bindery.Operation, binding bindery.Binding) (err error) {
+	defer b.guard(ctx, o, &err)
+	var accounts []bindery.Account
+	if err := b.Store.View(ctx, func(tx bindery.Tx) (err error) {
+		accounts, err = tx.Accounts().OfBinding(ctx, binding.Row)
+		return err
+	}); err != nil {
+		return err
+	}
+	gone, err := b.revoke(ctx, d, j, accounts)
 	if err != nil {
 		return err
 	}
