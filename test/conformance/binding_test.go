@@ -121,7 +121,7 @@ func TestSection09Repeats(t *testing.T) {
 				}
 			}
 		}
-		var all map[string]any = credentialsOf(t, full.do(t, http.MethodPut, bindingPath(i, b), body()).want(t, 200))
+		all := credentialsOf(t, full.do(t, http.MethodPut, bindingPath(i, b), body()).want(t, 200))
 		s.wantLogin(t, all)
 	})
 }
@@ -300,10 +300,11 @@ func TestSection09RotationRefused(t *testing.T) {
 		gone, _ := s.binding(t, i, plan)
 		full.do(t, http.MethodDelete, bindingPath(i, gone)+s.ids(plan), "").want(t, 200)
 		for name, predecessor := range map[string]string{"unknown": newID("b"), "of another instance": foreign, "removed": gone} {
-			id := newID("b")
-			rotate(t, s, m, i, id, predecessor).wantError(t, 400, "")
-			full.do(t, http.MethodGet, bindingPath(i, id)+"/last_operation", "").want(t, 404)
-			t.Log(name)
+			t.Run(name, func(t *testing.T) {
+				id := newID("b")
+				rotate(t, s, m, i, id, predecessor).wantError(t, 400, "")
+				full.do(t, http.MethodGet, bindingPath(i, id)+"/last_operation", "").want(t, 404)
+			})
 		}
 		rotate(t, s, m, i, newID("b"), b, "service_id", `"unknown"`).wantError(t, 400, "")
 		rotate(t, s, m, i, newID("b"), b, "plan_id", quote(s.plan("other"))).wantError(t, 400, "")

@@ -69,12 +69,13 @@ func TestSection03UnknownServicesAndPlans(t *testing.T) {
 			"another offering":         {"service_id", quote(s.id + "-plain")},
 			"retired plan":             {"plan_id", quote(s.plan("retired"))},
 		} {
-			id := newID("i")
-			full.do(t, http.MethodPut, instancePath(id)+pollable, s.provisionBody(plan, change...)).wantError(t, 400, "")
-			full.do(t, http.MethodGet, instancePath(id)+"/last_operation", "").want(t, 404)
-			// Of a binding they are the instance's.
-			full.do(t, http.MethodPut, bindingPath(i, newID("b"))+pollable, s.bindBody(plan, change...)).wantError(t, 400, "")
-			t.Log(name)
+			t.Run(name, func(t *testing.T) {
+				id := newID("i")
+				full.do(t, http.MethodPut, instancePath(id)+pollable, s.provisionBody(plan, change...)).wantError(t, 400, "")
+				full.do(t, http.MethodGet, instancePath(id)+"/last_operation", "").want(t, 404)
+				// Of a binding they are the instance's.
+				full.do(t, http.MethodPut, bindingPath(i, newID("b"))+pollable, s.bindBody(plan, change...)).wantError(t, 400, "")
+			})
 		}
 		full.do(t, http.MethodPut, bindingPath(i, newID("b")), s.bindBody(s.plan("other"))).wantError(t, 400, "")
 	})
@@ -176,5 +177,8 @@ func TestSection03Quota(t *testing.T) {
 		}
 		full.do(t, http.MethodDelete, instancePath(two)+s.ids(plan), "").want(t, 200)
 		full.do(t, http.MethodPatch, instancePath(moving), object("service_id", quote(s.id), "plan_id", quote(plan))).want(t, 200)
+		full.do(t, http.MethodDelete, instancePath(one)+s.ids(plan), "").want(t, 200)
+		full.do(t, http.MethodDelete, instancePath(moving)+s.ids(plan), "").want(t, 200)
+		full.do(t, http.MethodDelete, instancePath(three)+s.ids(plan), "", as("elsewhere", secondPassword)).want(t, 200)
 	})
 }

@@ -83,7 +83,7 @@ func (b *target) do(t testing.TB, method, path, body string, options ...option) 
 	if err != nil {
 		t.Fatalf("%s %s: %v", method, path, err)
 	}
-	defer res.Body.Close() //nolint:errcheck // only read
+	defer res.Body.Close()
 	a := &answer{status: res.StatusCode, header: res.Header}
 	if a.raw, err = io.ReadAll(res.Body); err != nil {
 		t.Fatalf("%s %s: %v", method, path, err)

@@ -94,33 +94,3 @@ func TestSection06EachOperationIsRemembered(t *testing.T) {
 		}
 	})
 }
-
-// A create that failed says so; what is left of it can be removed; the id is not "there".
-func TestSection06FailedCreate(t *testing.T) {
-	each(t, func(t *testing.T, s *service) {
-		l := takeLane(t, s)
-		i, b := s.instance(t, l.plan), newID("b")
-		before := s.accounts(t, l)
-		l.proxy.Hold()
-		a := full.do(t, http.MethodPut, bindingPath(i, b)+pollable, s.bindBody(l.plan)).want(t, 202)
-		cancelled := later(t, func() *answer {
-			return full.admin(t, http.MethodPost, "/operations/"+a.text("operation")+"/cancel", `{"reason":"conformance"}`)
-		})
-		l.proxy.Release()
-		cancelled().want(t, 200, 409)
-		last := end(t, bindingPath(i, b), a.text("operation"))
-		switch last.text("state") {
-		case "failed":
-			if last.text("description") == "" {
-				t.Errorf("no description: %s", last.shown())
-			}
-			full.do(t, http.MethodGet, bindingPath(i, b), "").want(t, 404)
-			full.do(t, http.MethodDelete, bindingPath(i, b)+s.ids(l.plan), "").want(t, 200, 410)
-		case "succeeded": // it was too late to be cancelled
-			full.do(t, http.MethodDelete, bindingPath(i, b)+s.ids(l.plan), "").want(t, 200)
-		}
-		if got := s.accounts(t, l); got != before {
-			t.Errorf("there were %d accounts, and are %d", before, got)
-		}
-	})
-}

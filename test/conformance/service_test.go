@@ -250,7 +250,7 @@ func redisLogin(ctx context.Context, credentials map[string]any) (session, error
 func redisAccounts(t *testing.T, l *lane) int {
 	t.Helper()
 	c := redis.NewClient(&redis.Options{Addr: l.target, Username: l.user, Password: l.password})
-	defer c.Close() //nolint:errcheck // only read
+	defer c.Close()
 	users, err := c.Do(t.Context(), "ACL", "USERS").StringSlice()
 	if err != nil {
 		t.Fatal(err)
@@ -291,7 +291,7 @@ func postgresAccounts(t *testing.T, l *lane) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(context.Background()) //nolint:errcheck // only read
+	defer conn.Close(context.Background())
 	n := 0
 	if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM pg_roles WHERE rolcanlogin AND rolname LIKE 'bdy\_%'`).Scan(&n); err != nil {
 		t.Fatal(err)
