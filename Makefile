@@ -45,9 +45,10 @@ soak: ## Run the whole-system tests for long, with kills and restarts
 servers: ## Print which servers and tools are found
 	@scripts/install-servers --list
 
+# tidy -e: the tests of dependencies may need modules that cannot be had.
 verify: ## Check that the tree is formatted, tidy and vetted
 	@test -z "$$(gofmt -l .)" || { echo 'not formatted:'; gofmt -l .; exit 1; }
-	go mod tidy -e -diff # -e: tests of dependencies may need what cannot be had
+	go mod tidy -e -diff
 	go vet ./...
 
 clean: ## Remove what was built and installed here; .bindery, with its data, stays
