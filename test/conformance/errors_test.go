@@ -182,3 +182,30 @@ func TestSection03Quota(t *testing.T) {
 		full.do(t, http.MethodDelete, instancePath(three)+s.ids(plan), "", as("elsewhere", secondPassword)).want(t, 200)
 	})
 }
+
+// A plan that gives an instance a server to itself has as many as it has servers.
+func TestSection03WholeServersRunOut(t *testing.T) {
+	t.Parallel()
+	for _, o := range list(full.do(t, http.MethodGet, "/v2/catalog", "").want(t, 200).body["services"]) {
+		for _, p := range list(o["plans"]) {
+			if o["name"] != redisKind || p["name"] != "whole-server" {
+				continue
+			}
+			s, plan := &service{kind: redisKind, id: o["id"].(string), login: redisLogin}, p["id"].(string)
+			i, second := s.instance(t, plan), newID("i")
+			full.do(t, http.MethodPut, instancePath(second)+pollable, s.provisionBody(plan)).wantError(t, 400, "")
+			full.do(t, http.MethodGet, instancePath(second)+"/last_operation", "").want(t, 404)
+			_, credentials := s.binding(t, i, plan)
+			if _, there := credentials["prefix"]; there {
+				t.Error("there is a prefix")
+			}
+			s.wantLogin(t, credentials)
+			full.do(t, http.MethodDelete, instancePath(i)+s.ids(plan), "").want(t, 200)
+			s.wantRefused(t, credentials)
+			full.do(t, http.MethodPut, instancePath(second), s.provisionBody(plan)).want(t, 201)
+			full.do(t, http.MethodDelete, instancePath(second)+s.ids(plan), "").want(t, 200)
+			return
+		}
+	}
+	t.Fatal("dev has no such plan")
+}

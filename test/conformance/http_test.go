@@ -106,6 +106,9 @@ func (b *target) do(t testing.TB, method, path, body string, options ...option) 
 	if err := json.Unmarshal(a.raw, &a.body); err != nil || a.body == nil {
 		t.Fatalf("%s %s: %d is no JSON object", method, path, a.status)
 	}
+	if a.status >= 400 && leaks(a.raw) > 0 {
+		t.Errorf("%s %s: %d has a secret", method, path, a.status)
+	}
 	if hasNull(a.body) {
 		t.Errorf("%s %s: %d has a null", method, path, a.status)
 	}

@@ -3,6 +3,7 @@ package conformance
 import (
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 )
 
@@ -16,7 +17,7 @@ func TestSection06NeverThereIsNotFound(t *testing.T) {
 			}
 		}
 		// An operation that is not this one's.
-		for _, operation := range []string{"op-zzzzzzzz", "garbage", "%2F%00%ff", "../x"} {
+		for _, operation := range []string{"op-zzzzzzzz", "garbage", "%2F%00%ff", "../x", strings.Repeat("x", 10001)} {
 			full.do(t, http.MethodGet, instancePath(i)+"/last_operation?operation="+url.QueryEscape(operation), "").wantError(t, 404, "")
 		}
 	})

@@ -162,7 +162,11 @@ func (p *process) stop() error {
 	if p.err != nil {
 		return fmt.Errorf("%s: %w\n%s", p.name, p.err, p.tail())
 	}
-	if log, err := os.ReadFile(p.log); err != nil || bytes.Contains(log, []byte("WARNING: DATA RACE")) || bytes.Contains(log, []byte(`"panic`)) {
+	log, err := os.ReadFile(p.log)
+	if n := leaks(log); n > 0 {
+		return fmt.Errorf("%d secrets are in the log of %s", n, p.name)
+	}
+	if err != nil || bytes.Contains(log, []byte("WARNING: DATA RACE")) || bytes.Contains(log, []byte(`"panic`)) {
 		return fmt.Errorf("%s had a race or a panic: %w\n%s", p.name, err, p.tail())
 	}
 	return nil

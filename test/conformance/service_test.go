@@ -1,12 +1,14 @@
 package conformance
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -164,7 +166,26 @@ func credentialsOf(t *testing.T, a *answer) map[string]any {
 	if len(c) == 0 {
 		t.Fatalf("%d has no credentials: %s", a.status, a.shown())
 	}
+	if password, _ := c["password"].(string); len(password) < 16 {
+		t.Errorf("the password has %d characters", len(password))
+	} else {
+		secrets.Store(password, true)
+	}
 	return c
+}
+
+// secrets are all passwords that were given out. None is ever in an error or in a log.
+var secrets sync.Map
+
+// leaks counts the secrets in a text.
+func leaks(text []byte) (n int) {
+	secrets.Range(func(s, _ any) bool {
+		if bytes.Contains(text, []byte(s.(string))) {
+			n++
+		}
+		return true
+	})
+	return n
 }
 
 // finish follows an accepted answer to its successful end; another is the end already.
