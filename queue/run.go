@@ -78,7 +78,7 @@ func (q *Queue) claim(ctx context.Context) time.Duration {
 		return time.Second // let what waits go first
 	}
 	owner, now := q.Owner(), q.Now()
-	if owner == 0 {
+	if owner == 0 || q.unseen() > lease {
 		return time.Second // without a lease nothing can be claimed; joining wakes the scheduler
 	}
 	var claimed []bindery.Operation
