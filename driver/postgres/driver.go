@@ -20,7 +20,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"strings"
 	"time"
 
 	"bindery"
@@ -120,7 +119,7 @@ func (d *driver) Inventory(ctx context.Context, yield func(bindery.Found) error)
 	}
 	for _, row := range results[1].Rows {
 		role := string(row[0])
-		if group, ok := strings.CutSuffix(role, readersSuffix); ok {
+		if group, ok := ofReaders(role); ok {
 			instances[group] = true
 		} else {
 			roles = append(roles, role)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"bindery"
 )
@@ -84,7 +83,7 @@ func (d *driver) revokeHolder(ctx context.Context, instance, name string, known 
 		return failed("find the instance of a role", err)
 	}
 	if instance == "" && len(groups) > 0 {
-		instance = strings.TrimSuffix(groups[0], readersSuffix)
+		instance, _ = ofReaders(groups[0])
 	}
 
 	clearing := d.clear(ctx, instance, name)

@@ -13,8 +13,18 @@ import (
 // readers is the name of an instance's read-only group.
 func readers(group string) string { return group + readersSuffix }
 
-// readersSuffix cannot end a name of [bindery.Name]: the last part of those has no underscore.
 const readersSuffix = "_ro"
+
+// ofReaders returns the group whose readers a role is. A name of [bindery.Name]
+// ends in the suffix too where its row is spelled "ro"; what is before that is
+// no name, as one has two underscores.
+func ofReaders(role string) (group string, ok bool) {
+	group, ok = strings.CutSuffix(role, readersSuffix)
+	if !ok || strings.Count(group, "_") < 2 {
+		return role, false
+	}
+	return group, true
+}
 
 // createAccount makes a login role that acts as its group, so that what it
 // makes belongs to the group and nothing but a membership depends on the role.
