@@ -79,14 +79,18 @@ func eventually(ctx context.Context, limit time.Duration, ask func(context.Conte
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
+	var last error
 	for {
 		err := ask(ctx)
 		if err == nil {
 			return nil
 		}
+		if last == nil || ctx.Err() == nil {
+			last = err // and not that the time was over in the midst of it
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("after %v: %w", limit, err)
+			return fmt.Errorf("after %v: %w", limit, last)
 		case <-tick.C:
 		}
 	}
