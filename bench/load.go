@@ -32,6 +32,7 @@ type window struct {
 	done    int
 	elapsed time.Duration
 	took    []time.Duration // of each call, sorted
+	cpu     time.Duration   // of all processes
 }
 
 func (w window) rate() float64 { return float64(w.done) / w.elapsed.Seconds() }
@@ -53,6 +54,7 @@ func load(clients int, d time.Duration, next func(client int) (more bool, err er
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	var stopped atomic.Bool
+	before := cpuTime()
 	start := time.Now()
 	deadline := start.Add(d)
 	for client := range clients {
@@ -79,6 +81,7 @@ func load(clients int, d time.Duration, next func(client int) (more bool, err er
 		})
 	}
 	wg.Wait()
+	w.cpu = cpuTime() - before
 	w.done = len(w.took)
 	slices.Sort(w.took)
 	if failed == nil && w.done == 0 {

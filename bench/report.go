@@ -106,6 +106,17 @@ func (r row) latency(share float64) float64 {
 	return median(ms)
 }
 
+// cost is the processor time of one call, over all windows: one alone is too
+// short for the clock.
+func cost(all []window) string {
+	var cpu time.Duration
+	done := 0
+	for _, w := range all {
+		cpu, done = cpu+w.cpu, done+w.done
+	}
+	return strconv.FormatFloat(float64(cpu)/float64(done)/float64(time.Millisecond), 'f', 2, 64)
+}
+
 func median(v []float64) float64 {
 	if len(v) == 0 {
 		return 0
@@ -136,8 +147,8 @@ func (t *table) write(out io.Writer, facts []string) error {
 	for _, f := range facts {
 		fmt.Fprintf(&b, "- %s\n", f)
 	}
-	b.WriteString("\n| Over HTTP | Clients | per second | median, p99 ms | Beside | per second | Ratio | Target |\n")
-	b.WriteString("|---|---:|---:|---:|---|---:|---:|---|\n")
+	b.WriteString("\n| Over HTTP | Clients | per second | median, p99 ms | CPU ms | Beside | per second | CPU ms | Ratio | Target |\n")
+	b.WriteString("|---|---:|---:|---:|---:|---|---:|---:|---:|---|\n")
 	for _, r := range t.rows {
 		aim := ""
 		if want := r.target(); want > 0 {
@@ -151,8 +162,8 @@ func (t *table) write(out io.Writer, facts []string) error {
 		if median(r.ratios()) < 0.1 {
 			digits = 3
 		}
-		fmt.Fprintf(&b, "| %s | %d | %s | %.1f, %.1f | %s | %s | %s | %s |\n", r.what, r.clients, spread(rateList(r.own), 0),
-			r.latency(0.5), r.latency(0.99), r.with, spread(rateList(r.its), 0), spread(r.ratios(), digits), aim)
+		fmt.Fprintf(&b, "| %s | %d | %s | %.1f, %.1f | %s | %s | %s | %s | %s | %s |\n", r.what, r.clients, spread(rateList(r.own), 0),
+			r.latency(0.5), r.latency(0.99), cost(r.own), r.with, spread(rateList(r.its), 0), cost(r.its), spread(r.ratios(), digits), aim)
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
@@ -168,6 +179,9 @@ func (b *bench) facts() ([]string, error) {
 		fmt.Sprintf("%d cores for everything: servers, Bindery and the load; %s, %s/%s", runtime.NumCPU(), runtime.Version(), runtime.GOOS, runtime.GOARCH),
 		fmt.Sprintf("a flush to disk takes %.2f ms", float64(flush)/float64(time.Millisecond)),
 		fmt.Sprintf("%d pairs of windows of %s: median (least to most)", b.pairs, b.duration),
+	}
+	if runtime.GOOS == "linux" {
+		facts = append(facts, "CPU ms: processor time of one call, in all processes together")
 	}
 	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
 		if now, _, ok := strings.Cut(string(load), " "); ok {
