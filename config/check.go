@@ -203,7 +203,7 @@ func (c *checker) caFile(p, name string) string {
 	if name == "" {
 		return ""
 	}
-	b, err := os.ReadFile(name) //nolint:gosec // the operator names the file
+	b, err := os.ReadFile(name)
 	if err != nil {
 		c.addf(p, "file %s: %v", name, reason(err))
 		return ""
@@ -310,8 +310,10 @@ func (c *checker) serverList(list []Server) []bindery.Server {
 				c.addf(p+".settings", "%v", err)
 			}
 		}
-		d := bindery.Server{Name: s.Name, Kind: s.Kind, Address: s.Address, Username: s.Username,
-			Password: s.Password.Secret(), Timeout: s.Timeout, Settings: s.Settings.Raw()}
+		d := bindery.Server{
+			Name: s.Name, Kind: s.Kind, Address: s.Address, Username: s.Username,
+			Password: s.Password.Secret(), Timeout: s.Timeout, Settings: s.Settings.Raw(),
+		}
 		if c.address(p+".address", s.Address, false) {
 			// Two names for one server would each take the other's accounts for strays.
 			key := s.Kind + " " + strings.ToLower(s.Address)

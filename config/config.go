@@ -245,7 +245,7 @@ type Quota struct {
 // error is an [*Invalid], which holds every problem. kinds are the kinds of
 // server that there are.
 func Load(path string, kinds map[string]bindery.Kind) (*Config, error) {
-	f, err := os.Open(path) //nolint:gosec // the operator names the file
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, unreadable(path, err)
 	}

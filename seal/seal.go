@@ -56,7 +56,7 @@ func (s *Sealer) Seal(dst, value, place []byte) []byte {
 	if dst == nil {
 		dst = make([]byte, 0, len(value)+Overhead)
 	}
-	return s.aead.Seal(append(dst, version), nil, value, place)
+	return s.aead.Seal(append(dst, version), nil, value, place) //nolint:gosec // this AEAD makes its own nonces
 }
 
 // Open implements [bindery.Sealer].

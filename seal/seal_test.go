@@ -189,7 +189,7 @@ func TestKeyDoesNotPrint(t *testing.T) {
 	for _, out := range []string{
 		fmt.Sprintf("%v %+v %#v %s %d %x", k, k, k, k, k, k), fmt.Sprintf("%v %+v %#v", wrapper, wrapper, wrapper), string(asJSON), log.String(),
 	} {
-		for _, form := range []string{k.Reveal(), hex.EncodeToString(raw), string(raw), fmt.Sprint(raw)} {
+		for _, form := range []string{k.Reveal(), hex.EncodeToString(raw), string(raw), fmt.Sprint(string(raw))} {
 			if strings.Contains(out, form) {
 				t.Errorf("it printed: %s", out)
 			}

@@ -142,13 +142,13 @@ func cpu(b *testing.B) time.Duration {
 
 // A bind is the records of one.
 type bind struct {
-	instance           bindery.Instance
-	row, account, op   int64
-	event              int64
-	binding            bindery.Binding
-	accountRecord      bindery.Account
-	operation          bindery.Operation
-	material, finished time.Time
+	instance         bindery.Instance
+	row, account, op int64
+	event            int64
+	binding          bindery.Binding
+	accountRecord    bindery.Account
+	operation        bindery.Operation
+	finished         time.Time
 }
 
 func (w *workload) newBind(tb testing.TB) bind {

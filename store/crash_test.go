@@ -109,7 +109,7 @@ func TestKill(t *testing.T) {
 // that it acknowledged.
 func killed(t *testing.T, url string, key seal.Key, n int) []int64 {
 	t.Helper()
-	child := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // this test itself
+	child := exec.CommandContext(t.Context(), os.Args[0])
 	child.Env = append(os.Environ(), crashURL+"="+url, crashKey+"="+key.Reveal())
 	child.Stderr = t.Output()
 	pipe, err := child.StdoutPipe()

@@ -119,7 +119,7 @@ func (e *postgresStore) run(ctx context.Context, o *sql.TxOptions, f func(*tx) e
 // in each other's way do not meet again; false means that the context ended.
 func pause(ctx context.Context, attempt int) bool {
 	longest := min(time.Millisecond<<min(attempt, 10), longestWait)
-	timer := time.NewTimer(rand.N(longest))
+	timer := time.NewTimer(rand.N(longest)) //nolint:gosec // jitter is no secret
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

@@ -237,7 +237,7 @@ func (c *conn) do(text string) error {
 // exec is not interrupted: SQLite undoes the whole transaction, other callers'
 // parts included, where a change is interrupted. Changes by key are short.
 func (c *conn) exec(_ context.Context, text string, args []any) (int64, error) {
-	s, err := c.stmt(text)
+	s, err := c.stmt(text) //nolint:sqlclosecheck // it is the connection's, which closes it
 	if err != nil {
 		return 0, err
 	}
@@ -249,7 +249,7 @@ func (c *conn) exec(_ context.Context, text string, args []any) (int64, error) {
 }
 
 func (c *conn) query(ctx context.Context, text string, args []any, long bool) (*sql.Rows, error) {
-	s, err := c.stmt(text)
+	s, err := c.stmt(text) //nolint:sqlclosecheck // it is the connection's, which closes it
 	if err != nil {
 		return nil, err
 	}

@@ -58,7 +58,7 @@ func (t *tx) answer(ctx context.Context, err error) error {
 	if f == faultSealKey && t.drops {
 		return errKeyUsed.Because(err)
 	}
-	switch f {
+	switch f { //nolint:exhaustive // the others spoil nothing
 	case faultAgain, faultUnavailable, faultSealKey:
 		// A query that its own caller's context interrupted spoils nothing.
 		if !isContext(err) && t.spoiled != faultAgain && t.spoiled != faultSealKey {

@@ -26,7 +26,7 @@ func parseURL(u string) (location, error) {
 			rest = rest[2:]
 		}
 	case ok && strings.HasPrefix(rest, "//"):
-		return location{}, errors.New("the store's URL is neither sqlite: nor postgres:")
+		return location{}, errors.New("the store's URL is neither of sqlite nor of postgres")
 	default:
 		rest = u
 	}

@@ -35,7 +35,7 @@ func status(a action, code bindery.Code) int {
 	if _, reserved := words[code]; reserved {
 		return http.StatusUnprocessableEntity
 	}
-	switch code {
+	switch code { //nolint:exhaustive // the others are as in package api
 	case bindery.CodeNotFound, bindery.CodeGone:
 		switch a {
 		case instanceRemove, bindingRemove:

@@ -316,3 +316,12 @@ func (s *slot) Inventory(ctx context.Context, yield func(bindery.Found) error) e
 
 // Close does nothing: backends closes drivers.
 func (*slot) Close() error { return nil }
+
+// A redisLog sends what go-redis says by itself, without an error of any call,
+// to the log. It would print to stderr otherwise.
+type redisLog struct{ log *slog.Logger }
+
+// Printf implements go-redis's logger.
+func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
+	l.log.DebugContext(ctx, "redis client", "text", fmt.Sprintf(format, v...))
+}

@@ -49,7 +49,7 @@ func openDevDir(path string) (*devDir, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil { //nolint:gosec // a descriptor fits
+	if err := syscall.Flock(int(d.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		pid, _ := os.ReadFile(d.lock.Name())
 		return nil, errors.Join(fmt.Errorf("%s is in use by another bindery dev (process %s)", path, bytes.TrimSpace(pid)), d.lock.Close())
 	}

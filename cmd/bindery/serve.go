@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"bindery"
@@ -112,6 +113,7 @@ func newService(ctx context.Context, st streams, file string) (_ *service, err e
 	s.level.Set(telemetry.ParseLevel(cfg.Log.Level))
 	s.log = telemetry.NewLog(st.Err, &s.level)
 	slog.SetDefault(s.log) // for libraries
+	redis.SetLogger(redisLog{s.log})
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())

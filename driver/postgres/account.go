@@ -43,7 +43,7 @@ func (d *driver) Prepare(spec bindery.InstanceSpec, req bindery.AccountRequest) 
 	if m.Verifier, err = newVerifier(m.Password); err != nil {
 		return bindery.Secret{}, err
 	}
-	raw, err := json.Marshal(m)
+	raw, err := json.Marshal(m) //nolint:gosec // this is how it becomes a Secret
 	if err != nil {
 		return bindery.Secret{}, errors.New("the material cannot be written") // the cause could quote it
 	}

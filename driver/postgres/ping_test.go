@@ -25,8 +25,10 @@ func TestPing(t *testing.T) {
 			{`ALTER ROLE bindery NOCREATEROLE`, "CREATEROLE", `ALTER ROLE bindery CREATEROLE`},
 			{`REVOKE pg_signal_backend FROM bindery`, "pg_signal_backend", `GRANT pg_signal_backend TO bindery`},
 			{`GRANT CONNECT ON DATABASE template1 TO PUBLIC`, "PUBLIC", `REVOKE CONNECT ON DATABASE template1 FROM PUBLIC`},
-			{`ALTER ROLE bindery PASSWORD 'else'; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'bindery'`,
-				"password", `ALTER ROLE bindery PASSWORD '` + l.p.Password.Reveal() + `'`},
+			{
+				`ALTER ROLE bindery PASSWORD 'else'; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'bindery'`,
+				"password", `ALTER ROLE bindery PASSWORD '` + l.p.Password.Reveal() + `'`,
+			},
 		} {
 			super.do(test.spoil)
 			err := pinger.Ping(t.Context())

@@ -46,7 +46,8 @@ func unquote(sql string, quote byte, escapes bool) (string, bool) {
 func checkQuoting(t interface {
 	Helper()
 	Fatalf(string, ...any)
-}, s string) {
+}, s string,
+) {
 	t.Helper()
 	want := strings.ReplaceAll(s, "\x00", "\uFFFD")
 	if got, ok := unquote(ident(s), '"', false); !ok || got != want {

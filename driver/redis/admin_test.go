@@ -107,14 +107,32 @@ func TestDriverWithWholeServer(t *testing.T) {
 	}
 	w, r1 := connected(t, c), connected(t, ro)
 	for _, args := range [][]any{
-		{"SET", "k", "v"}, {"SELECT", 3}, {"SET", "elsewhere", "v"}, {"SCAN", 0}, {"INFO"}, {"KEYS", "*"}, {"DBSIZE"},
-		{"PUBLISH", "c", "x"}, {"SWAPDB", 0, 1}, {"SCRIPT", "FLUSH"}, {"FLUSHDB"}, {"SELECT", 1}, {"EXISTS", "k"},
+		{"SET", "k", "v"},
+		{"SELECT", 3},
+		{"SET", "elsewhere", "v"},
+		{"SCAN", 0},
+		{"INFO"},
+		{"KEYS", "*"},
+		{"DBSIZE"},
+		{"PUBLISH", "c", "x"},
+		{"SWAPDB", 0, 1},
+		{"SCRIPT", "FLUSH"},
+		{"FLUSHDB"},
+		{"SELECT", 1},
+		{"EXISTS", "k"},
 	} {
 		must(t, w.conn.Do(t.Context(), args...).Err())
 	}
 	for _, args := range [][]any{
-		{"ACL", "LIST"}, {"ACL", "SETUSER", "bindery", "off"}, {"CONFIG", "SET", "dir", "/"}, {"SHUTDOWN"}, {"CLIENT", "KILL", "ID", 1},
-		{"CLIENT", "PAUSE", 1}, {"REPLICAOF", "NO", "ONE"}, {"MODULE", "LIST"}, {"MONITOR"},
+		{"ACL", "LIST"},
+		{"ACL", "SETUSER", "bindery", "off"},
+		{"CONFIG", "SET", "dir", "/"},
+		{"SHUTDOWN"},
+		{"CLIENT", "KILL", "ID", 1},
+		{"CLIENT", "PAUSE", 1},
+		{"REPLICAOF", "NO", "ONE"},
+		{"MODULE", "LIST"},
+		{"MONITOR"},
 	} {
 		if err := w.conn.Do(t.Context(), args...).Err(); err == nil || !refusedForRights(err) {
 			t.Errorf("%v: got %v, want a refusal for lack of rights", args, err)

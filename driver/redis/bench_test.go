@@ -57,8 +57,10 @@ func BenchmarkEnsure(b *testing.B) {
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
 				n := row.Add(1)
-				args := []any{"ACL", "SETUSER", fmt.Sprint("u", n), "reset", "resetchannels", "on", "~p*", "&p*",
-					fmt.Sprintf("#%x", sha256.Sum256(fmt.Append(nil, n)))}
+				args := []any{
+					"ACL", "SETUSER", fmt.Sprint("u", n), "reset", "resetchannels", "on", "~p*", "&p*",
+					fmt.Sprintf("#%x", sha256.Sum256(fmt.Append(nil, n))),
+				}
 				if err := c.Do(b.Context(), append(args, rights...)...).Err(); err != nil {
 					b.Error(err)
 				}
@@ -94,8 +96,10 @@ func BenchmarkRevoke(b *testing.B) {
 // rightsOf returns the allowed commands of an account that the driver made.
 func rightsOf(b *testing.B, addr string, c *goredis.Client) []any {
 	b.Helper()
-	s := bindery.Server{Installation: "bench0", Address: addr,
-		Username: c.Options().Username, Password: bindery.NewSecret(c.Options().Password)}
+	s := bindery.Server{
+		Installation: "bench0", Address: addr,
+		Username: c.Options().Username, Password: bindery.NewSecret(c.Options().Password),
+	}
 	d, err := redis.Kind.Open(s)
 	must(b, err)
 	defer func() { must(b, d.Close()) }() // before it saves anything

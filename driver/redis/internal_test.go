@@ -414,7 +414,7 @@ func TestSweepContinues(t *testing.T) {
 	spec := bindery.InstanceSpec{Name: instance}
 	var calls int
 	var last position
-	for err := error(context.DeadlineExceeded); err != nil; calls++ {
+	for err := context.DeadlineExceeded; err != nil; calls++ {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 		err = d.Deprovision(ctx, spec)
 		cancel()

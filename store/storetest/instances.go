@@ -68,7 +68,7 @@ var instanceTests = map[string]func(world){
 		other := w.newInstance()
 		w.update(func(tx bindery.Tx) error {
 			if err := tx.Instances().Add(w.ctx, again); bindery.CodeOf(err) != bindery.CodeConflict {
-				return fmt.Errorf("got %v, want a conflict", err)
+				return fmt.Errorf("got %w, want a conflict", err)
 			}
 			return tx.Instances().Add(w.ctx, other)
 		})
