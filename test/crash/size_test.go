@@ -3,6 +3,7 @@ package crash_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -185,6 +186,17 @@ func TestMemory(t *testing.T) {
 	w.start()
 	if a := w.ask(http.MethodGet, "/v2/service_instances/filled-3/service_bindings/filled-333-binding", "", nil); a.status != http.StatusOK {
 		t.Fatalf("%d %s", a.status, a.text)
+	}
+	// A comparison with the server goes through all of them.
+	err := eventually(t.Context(), 2*time.Minute, func(ctx context.Context) error {
+		n, err := w.metric(ctx, "bindery_reconcile_runs_total", `server="redis"`, `outcome="ok"`)
+		if err == nil && n < 1 {
+			err = errors.New("no reconcile yet")
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	idle := w.shrinks(64 * mebibyte)
 
