@@ -55,7 +55,7 @@ func (o *output) tail(n int) string {
 // process outlives the test.
 func spawn(program, config string, out *output) (*child, error) {
 	c := &child{ready: make(chan struct{}), exited: make(chan struct{}), out: out}
-	cmd := exec.Command(program, "serve", "-c", config) //nolint:gosec // the test says which program
+	cmd := exec.Command(program, "serve", "-c", config)
 	cmd.Stderr = c
 	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1 exitcode=66")
 	cmd.SysProcAttr = dieWithParent()

@@ -24,7 +24,7 @@ func TestKill(t *testing.T) {
 	go func() {
 		defer close(killed)
 		defer l.busy.Store(false)
-		random := rand.New(rand.NewPCG(rng.Uint64(), 1)) //nolint:gosec // chance that can be repeated
+		random := rand.New(rand.NewPCG(rng.Uint64(), 1))
 		for n := range kills {
 			if !l.reach(int64(n)*int64(l.goal/kills) + random.Int64N(int64(l.goal/kills))) {
 				return
@@ -106,7 +106,7 @@ func TestBackendKill(t *testing.T) {
 	go func() {
 		defer close(killed)
 		defer l.busy.Store(false)
-		random := rand.New(rand.NewPCG(rng.Uint64(), 1)) //nolint:gosec // chance that can be repeated
+		random := rand.New(rand.NewPCG(rng.Uint64(), 1))
 		for n := range kills {
 			if !l.reach(int64(n)*int64(l.goal/kills) + random.Int64N(int64(l.goal/kills))) {
 				return

@@ -54,7 +54,7 @@ func (l *load) run(rng *rand.Rand) {
 	}
 	var all sync.WaitGroup
 	for n := range l.clients {
-		c := &loader{load: l, n: n, rng: rand.New(rand.NewPCG(rng.Uint64(), 0))} //nolint:gosec // chance that can be repeated
+		c := &loader{load: l, n: n, rng: rand.New(rand.NewPCG(rng.Uint64(), 0))}
 		c.caller = caller{world: l.world, syncOnly: n%4 == 3}
 		for _, s := range services {
 			c.instances = append(c.instances, &instance{service: s, id: "shared-" + s, shared: true})
@@ -140,19 +140,19 @@ func (c *loader) name(kind string) string {
 
 func (c *loader) newInstance(ctx context.Context) {
 	i := &instance{service: services[c.rng.IntN(len(services))], id: c.name("i")}
-	o := c.caller.provision(ctx, i.service, i.id)
+	o := c.provision(ctx, i.service, i.id)
 	c.ended("provision", o, done, lost)
 	switch {
 	case o == done:
 		c.instances = append(c.instances, i)
 	case c.rng.IntN(2) == 0: // orphan mitigation
 		c.giveUp = nil
-		c.ended("deprovision", c.caller.deprovision(ctx, i.service, i.id), done, gone)
+		c.ended("deprovision", c.deprovision(ctx, i.service, i.id), done, gone)
 	}
 }
 
 func (c *loader) dropInstance(ctx context.Context, i *instance) {
-	o := c.caller.deprovision(ctx, i.service, i.id)
+	o := c.deprovision(ctx, i.service, i.id)
 	c.ended("deprovision", o, done, lost, c.ifUnsure(gone))
 	for n, x := range c.instances {
 		if x == i {
@@ -202,7 +202,7 @@ func (c *loader) newBinding(ctx context.Context, i *instance, old *record) {
 	if old != nil {
 		what, predecessor = "rotate", old.id
 	}
-	o, credentials := c.caller.bind(ctx, i.service, i.id, r.id, predecessor)
+	o, credentials := c.bind(ctx, i.service, i.id, r.id, predecessor)
 	c.ended(what, o, done, lost)
 	if o == done {
 		r.credentials = credentials
@@ -217,7 +217,7 @@ func (c *loader) newBinding(ctx context.Context, i *instance, old *record) {
 	}
 	if c.rng.IntN(2) == 0 { // orphan mitigation
 		c.giveUp = nil
-		o := c.caller.unbind(ctx, i.service, i.id, r.id)
+		o := c.unbind(ctx, i.service, i.id, r.id)
 		c.ended("unbind", o, done, gone)
 		if o == done || o == gone {
 			c.set(r, unbound)
@@ -228,7 +228,7 @@ func (c *loader) newBinding(ctx context.Context, i *instance, old *record) {
 func (c *loader) dropBinding(ctx context.Context, i *instance, n int) {
 	r := i.bindings[n]
 	i.bindings = append(i.bindings[:n:n], i.bindings[n+1:]...)
-	o := c.caller.unbind(ctx, i.service, i.id, r.id)
+	o := c.unbind(ctx, i.service, i.id, r.id)
 	c.ended("unbind", o, done, lost, c.ifUnsure(gone))
 	c.learn(ctx, r, o)
 }

@@ -40,7 +40,7 @@ func loginPostgres(ctx context.Context, c client.Credentials) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close(ctx) //nolint:errcheck // nothing is left to be lost
+	defer conn.Close(ctx)
 	_, err = conn.Exec(ctx, "CREATE TEMPORARY TABLE crash (v int); INSERT INTO crash VALUES (1)")
 	return err
 }
@@ -50,7 +50,7 @@ func loginRedis(ctx context.Context, c client.Credentials) error {
 	if err != nil {
 		return err
 	}
-	defer r.Close() //nolint:errcheck // nothing is left to be lost
+	defer r.Close()
 	if _, err := r.do("AUTH", c.Text("username"), c.Text("password")); err != nil {
 		if strings.HasPrefix(err.Error(), "WRONGPASS") {
 			return errRefused
@@ -139,7 +139,7 @@ func (w *world) redisDo(ctx context.Context, words ...string) ([]string, error) 
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close() //nolint:errcheck // nothing is left to be lost
+	defer r.Close()
 	if _, err := r.do("AUTH", w.redis.User, w.redis.Password.Reveal()); err != nil {
 		return nil, err
 	}
@@ -154,7 +154,7 @@ func (w *world) postgresQuery(ctx context.Context, query string, args ...any) ([
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close(ctx) //nolint:errcheck // nothing is left to be lost
+	defer conn.Close(ctx)
 	rows, err := conn.Query(ctx, query, args...)
 	if err != nil {
 		return nil, err

@@ -50,7 +50,7 @@ var (
 func build(name string, env []string, flags ...string) (string, error) {
 	file := filepath.Join(programs, name)
 	args := append(append([]string{"build"}, flags...), "-o", file, "bindery/cmd/bindery")
-	cmd := exec.Command("go", args...) //nolint:gosec // the arguments are above
+	cmd := exec.Command("go", args...)
 	cmd.Env = append(os.Environ(), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the program: %w\n%s", err, out)
@@ -70,7 +70,7 @@ func chance(t *testing.T) *rand.Rand {
 		}
 	}
 	t.Logf("BINDERY_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // chance that can be repeated
+	return rand.New(rand.NewPCG(seed, 0))
 }
 
 // eventually asks until there is no error any more.

@@ -103,7 +103,7 @@ func copyFile(from, to string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(to, b, 0o600) //nolint:gosec // both are this test's
+	return os.WriteFile(to, b, 0o600)
 }
 
 // savePostgres copies the whole cluster of a stopped server.
@@ -143,7 +143,7 @@ func copyTree(ctx context.Context, from, to string) error {
 	if err := os.MkdirAll(to, 0o700); err != nil {
 		return err
 	}
-	out, err := exec.CommandContext(ctx, "cp", "-a", from+"/.", to).CombinedOutput() //nolint:gosec // both are this test's
+	out, err := exec.CommandContext(ctx, "cp", "-a", from+"/.", to).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("copy the cluster: %w\n%s", err, out)
 	}

@@ -246,7 +246,7 @@ func (w *world) ask(method, path, body string, header map[string]string) answer 
 	if err != nil {
 		w.Fatalf("%s %s: %v", method, path, err)
 	}
-	defer res.Body.Close() //nolint:errcheck // only read
+	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
 		w.Fatalf("%s %s: %v", method, path, err)
@@ -420,7 +420,7 @@ func (w *world) lookAtFiles(s *search) {
 		w.Fatalf("the database has %d files: %v", len(files), err)
 	}
 	for _, f := range files {
-		b, err := os.ReadFile(f) //nolint:gosec // the test's own
+		b, err := os.ReadFile(f)
 		if err != nil {
 			w.Fatal(err)
 		}

@@ -116,7 +116,7 @@ func (w *world) makeUsers(names []string) {
 	if err != nil {
 		w.Fatal(err)
 	}
-	defer r.Close() //nolint:errcheck // nothing is left to be lost
+	defer r.Close()
 	if _, err := r.do("AUTH", w.redis.User, w.redis.Password.Reveal()); err != nil {
 		w.Fatal(err)
 	}
