@@ -93,16 +93,8 @@ func newWorld(t *testing.T, set ...func(*world)) *world {
 			t.Error(err)
 		}
 	})
-	server := servertest.SharedRedis(t)
-	w.proxy = servertest.Proxy(t, server.Addr)
-	w.driver, err = redis.Kind.Open(bindery.Server{
-		Name: "r", Kind: "redis", Installation: s.Installation(), Address: w.proxy.Addr(), Username: server.User,
-		Password: server.Password, Timeout: 2 * time.Second, Public: bindery.PublicAddress{Host: server.Host, Port: server.Port},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = w.driver.Close() })
+	w.proxy = servertest.Proxy(t, servertest.SharedRedis(t).Addr)
+	w.driver = w.open(w.proxy.Addr())
 	w.catalog.Store(catalog())
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	faults := storetest.Faulty(s, func(table, method string) error {
@@ -135,6 +127,21 @@ func newWorld(t *testing.T, set ...func(*world)) *world {
 		w.sweep()
 	})
 	return w
+}
+
+// open makes a driver of the shared server, at an address that leads there.
+func (w *world) open(address string) bindery.Driver {
+	w.Helper()
+	server := servertest.SharedRedis(w.T)
+	d, err := redis.Kind.Open(bindery.Server{
+		Name: "r", Kind: "redis", Installation: w.store.Installation(), Address: address, Username: server.User,
+		Password: server.Password, Timeout: 2 * time.Second, Public: bindery.PublicAddress{Host: server.Host, Port: server.Port},
+	})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { _ = d.Close() })
+	return d
 }
 
 // sweep leaves nothing on the shared server.
@@ -231,7 +238,7 @@ func (w *world) finishToken(token string) bindery.Operation {
 	return w.finish(row)
 }
 
-// active waits for everything that is in progress to end.
+// settle waits for everything that is in progress to end.
 func (w *world) settle() {
 	w.Helper()
 	for {
