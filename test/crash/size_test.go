@@ -174,9 +174,6 @@ func TestStart(t *testing.T) {
 
 // Idle memory is small with many bindings, and small again after a burst.
 func TestMemory(t *testing.T) {
-	if !soak {
-		t.Skip("in `make soak` only: a program with the race detector needs ten times the memory")
-	}
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		t.Skip("there is no /proc here")
 	}
