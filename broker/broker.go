@@ -206,8 +206,9 @@ func final(err error) bool {
 	switch bindery.CodeOf(err) {
 	case bindery.CodeInvalid, bindery.CodeUnsupported, bindery.CodeQuota:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // fail gives an operation its end.

@@ -45,6 +45,7 @@ func (b *Broker) Provision(ctx context.Context, c Caller, r ProvisionRequest) (R
 				return errBusy
 			case bindery.StateCreating:
 				running, err = tx.Operations().Active(ctx, found.Row, 0)
+			default:
 			}
 			return err
 		case err != nil && bindery.CodeOf(err) != bindery.CodeNotFound:

@@ -38,11 +38,9 @@ func TestADrainEndsWhatBeganAndLeavesTheRestToTheNextStart(t *testing.T) {
 		err := r.end(ctx, o)
 		ended <- o.Row
 		return err
-	})
-	for {
-		if within(w, ended, "the next start") == late.Row {
-			break
-		}
+	}, func(r *runner) { r.Workers = 1 }) // the oldest first
+	for last := int64(0); last != late.Row; {
+		last = within(w, ended, "the next start")
 	}
 	if got := w.get(second.Row); got.State != bindery.OpSucceeded {
 		t.Errorf("what waited is %q", got.State)

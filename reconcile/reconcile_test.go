@@ -164,7 +164,7 @@ func TestAServerRestartedFromAnOlderSave(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(r.Dir(), "users.acl")
-	save, err := os.ReadFile(file) //nolint:gosec // of the test's own server
+	save, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
