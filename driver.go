@@ -87,6 +87,12 @@ type Pinger interface {
 	Ping(ctx context.Context) error
 }
 
+// A Restarter can say which run of its server answers. A server that was started
+// again gives another answer than before, and may have forgotten accounts.
+type Restarter interface {
+	Incarnation(ctx context.Context) (string, error)
+}
+
 // A Server is a configured backend server.
 type Server struct {
 	Name         string

@@ -10,16 +10,21 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"bindery"
 )
 
-// settle is how old a record must be before it is compared: younger ones may
-// not have been on the server when its inventory was made.
-const settle = 5 * time.Second
+const (
+	// watchEvery is the pause between two looks whether a server was started again.
+	watchEvery = time.Second
+	// watchLimit bounds one such look.
+	watchLimit = 10 * time.Second
+	// retryAfter is the pause after a comparison that failed, while the server answers.
+	retryAfter = 15 * time.Second
+)
 
 // A Reconciler compares servers with the store. Its fields are set before its first use.
 type Reconciler struct {
@@ -40,6 +45,9 @@ type Reconciler struct {
 type Server struct {
 	Kind   string
 	Driver bindery.Driver
+	// Incarnation says which run of the server answers: a server that was started
+	// again is compared at once. Nil, or always the same: at intervals only.
+	Incarnation func(context.Context) (string, error)
 }
 
 // A Wish says what a comparison may change.
@@ -58,25 +66,64 @@ type Report struct {
 	Failed       []string // tried; the next comparison tries again
 }
 
-// Run compares every server now and at every interval, until ctx ends.
+// Run compares every server now, at every interval, and soon after it was
+// started again, until ctx ends. Each server is looked at on its own, so that one
+// that hangs delays no other.
 func (r *Reconciler) Run(ctx context.Context) error {
-	tick := time.NewTicker(r.Interval)
+	tick := time.NewTicker(min(r.Interval, watchEvery))
 	defer tick.Stop()
+	watches := map[string]*watch{}
+	var visits sync.WaitGroup
+	defer visits.Wait()
 	for {
-		var g errgroup.Group
 		for name, s := range r.Servers() {
-			g.Go(func() error {
-				_, _ = r.Compare(ctx, name, s, Wish{}) // reported by Compare
-				return nil
-			})
+			w := watches[name]
+			if w == nil {
+				w = &watch{}
+				watches[name] = w
+			}
+			if w.busy.CompareAndSwap(false, true) {
+				visits.Go(func() {
+					defer w.busy.Store(false)
+					r.visit(ctx, name, s, w)
+				})
+			}
 		}
-		_ = g.Wait()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
 	}
+}
+
+// A watch is what is known of a server between two visits, one at a time.
+type watch struct {
+	busy        atomic.Bool
+	incarnation string
+	compared    bool // whole, by the last comparison
+	due         time.Time
+	retry       time.Time // not before, after a comparison that failed
+}
+
+// visit compares a server where that is due: at the interval, after it was
+// started again, and when it answers again after a comparison that failed.
+func (r *Reconciler) visit(ctx context.Context, name string, s Server, w *watch) {
+	incarnation, answers := "", false
+	if s.Incarnation != nil {
+		limited, cancel := context.WithTimeout(ctx, watchLimit)
+		defer cancel()
+		now, err := s.Incarnation(limited)
+		incarnation, answers = now, err == nil && now != ""
+	}
+	now := r.Now()
+	again := answers && (incarnation != w.incarnation || !w.compared && !now.Before(w.retry))
+	if !again && now.Before(w.due) {
+		return
+	}
+	_, err := r.Compare(ctx, name, s, Wish{}) // reported by Compare
+	w.compared, w.incarnation = err == nil, incarnation
+	w.due, w.retry = r.Now().Add(r.Interval), r.Now().Add(retryAfter)
 }
 
 // Compare compares one server. An error means that it could not be compared whole.
@@ -116,7 +163,7 @@ func (r *Reconciler) compare(ctx context.Context, s Server, w Wish, report *Repo
 		return err
 	}
 	report.Checked = len(accounts) + len(instances)
-	if err := r.lost(ctx, w, report, accounts, start.Add(-settle)); err != nil {
+	if err := r.lost(ctx, w, report, accounts, start); err != nil {
 		return err
 	}
 	// What is left in accounts is not live.

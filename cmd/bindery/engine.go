@@ -66,7 +66,18 @@ func newEngine(ctx context.Context, s *service) (*engine, error) {
 func (b *backends) compared() map[string]reconcile.Server {
 	out := map[string]reconcile.Server{}
 	for _, o := range b.all() {
-		out[o.server.Name] = reconcile.Server{Kind: o.server.Kind, Driver: o.driver}
+		s := o.slot
+		out[o.server.Name] = reconcile.Server{
+			Kind: o.server.Kind, Driver: o.driver,
+			Incarnation: func(ctx context.Context) (string, error) {
+				return call(s, func(d bindery.Driver) (string, error) {
+					if r, ok := d.(bindery.Restarter); ok {
+						return r.Incarnation(ctx)
+					}
+					return "", nil
+				})
+			},
+		}
 	}
 	return out
 }

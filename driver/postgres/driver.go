@@ -141,6 +141,17 @@ func (d *driver) Inventory(ctx context.Context, yield func(bindery.Found) error)
 	return nil
 }
 
+// Incarnation implements [bindery.Restarter]: when the server that answers was started.
+func (d *driver) Incarnation(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	results, err := d.pool.exec(ctx, incarnation)
+	if err != nil {
+		return "", failed("look at the server", err)
+	}
+	return string(results[0].Rows[0][0]), nil
+}
+
 // Ping implements [bindery.Pinger]: the server answers, is new enough, and was
 // set up for Bindery.
 func (d *driver) Ping(ctx context.Context) error {

@@ -298,3 +298,6 @@ func unlimited(limit int) int {
 }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// incarnation is when the server was started.
+const incarnation = "SELECT pg_catalog.pg_postmaster_start_time()"

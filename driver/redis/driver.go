@@ -232,6 +232,17 @@ func (d *driver) users(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
+// Incarnation implements [bindery.Restarter]: the run id of the server that answers.
+func (d *driver) Incarnation(ctx context.Context) (run string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, d.server.Timeout)
+	defer cancel()
+	err = d.pool.call(ctx, func(p goredis.Pipeliner, s *session) {
+		run = s.facts.run // of the run that the connection was made to, and ends with
+		p.Do(ctx, "HELLO")
+	})
+	return run, err
+}
+
 // Ping implements [bindery.Pinger]. It does what the other calls do, to a user
 // that cannot be anybody's, inside a transaction that leaves nothing behind.
 func (d *driver) Ping(ctx context.Context) error {
