@@ -133,10 +133,16 @@ func (b *Broker) provision(ctx context.Context, d bindery.Driver, j *job, o bind
 	return err
 }
 
+// outrunLimit bounds the taking back: whoever waits for the worker waits for it.
+const outrunLimit = 15 * time.Second
+
 // outrun takes back what was made for an operation that somebody else had ended
 // meanwhile, where that was a removal: it may have looked before. Where this
 // fails, reconcile finds what is left.
 func (b *Broker) outrun(ctx context.Context, d bindery.Driver, j *job, o bindery.Operation) {
+	// Whoever ended the operation has ended its context as well.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outrunLimit)
+	defer cancel()
 	var i bindery.Instance
 	var accounts []bindery.Account
 	err := b.Store.View(ctx, func(tx bindery.Tx) (err error) {
