@@ -105,6 +105,19 @@ func (d *devDir) secret(name string, make func() string) (bindery.Secret, error)
 	return bindery.NewSecret(v), d.keep(name, bindery.NewSecret(v))
 }
 
+// keyIsThere refuses a directory whose store has lost its key: a new one would
+// open nothing, and hide what is missing.
+func (d *devDir) keyIsThere() error {
+	if _, err := os.Stat(d.file("bindery.db")); err != nil {
+		return nil
+	}
+	if _, err := os.Stat(d.file("secrets/seal-key")); errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%s is missing, without which bindery.db cannot be opened: put it back, or remove %s to begin anew",
+			d.file("secrets/seal-key"), d.path)
+	}
+	return nil
+}
+
 // keep writes a secret that somebody else made.
 func (d *devDir) keep(name string, s bindery.Secret) error {
 	if err := os.MkdirAll(d.file("secrets"), 0o700); err != nil {
@@ -270,6 +283,9 @@ func (d *devDir) writeConfig(o devOptions, backends []devBackend) error {
 				return err
 			}
 		}
+	}
+	if err := d.keyIsThere(); err != nil {
+		return err
 	}
 	for name, make := range map[string]func() string{
 		"seal-key":     func() string { return seal.NewKey().Reveal() },

@@ -288,7 +288,7 @@ func (s *service) all() []*listener {
 // necessary, or what went wrong in ending.
 func (s *service) drain(front, back *group, stop context.CancelFunc) error {
 	notifySystemd(s.st, "STOPPING=1")
-	limit := s.cfg.Limits.Drain
+	limit := s.cfg.Limits.Drain / 2 // for the requests, and again for the operations
 	s.health.Drain()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -301,13 +301,13 @@ func (s *service) drain(front, back *group, stop context.CancelFunc) error {
 		s.log.Warn("requests did not end in time and were cut", "error", err.Error())
 	}
 	stop()
-	if !back.wait(limit) {
+	if !back.wait(limit + time.Second) {
 		s.log.Warn("operations did not end in time; the next start carries them on")
 	}
 	if s.extra != nil {
 		_ = s.extra.server.Close() // whoever scrapes tries again
 	}
-	front.wait(limit)
+	front.wait(time.Second)
 	err := errors.Join(front.failure(), back.failure(), s.close())
 	s.log.Info("stopped")
 	return err
