@@ -51,7 +51,7 @@ func openSQLite(ctx context.Context, path string, o Options, s *Store) (_ engine
 	// synchronous=FULL: a commit survives power loss. The log is checkpointed in the
 	// background, never by the commit that happens to fill it.
 	e.db, err = sql.Open("sqlite", sqliteURL(path, "busy_timeout(10000)", "journal_mode(wal)", "synchronous(full)",
-		"wal_autocheckpoint(0)", fmt.Sprintf("cache_size(-%d)", pageCache), "temp_store(memory)"))
+		"wal_autocheckpoint(0)", fmt.Sprintf("journal_size_limit(%d)", keptLog), fmt.Sprintf("cache_size(-%d)", pageCache), "temp_store(memory)"))
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func openSQLite(ctx context.Context, path string, o Options, s *Store) (_ engine
 	if err != nil {
 		return nil, err
 	}
-	e.check = newCheckpointer(e.db)
+	e.check = newCheckpointer(e.db, path)
 	e.writer = newWriter(c, s, e.check)
 	e.check.writer = e.writer
 	go e.writer.run()

@@ -12,6 +12,8 @@ const (
 	maxBatch = 256
 	// maxQueue bounds how many wait; more wait outside, each with its context.
 	maxQueue = 1024
+	// lookEvery is how many transactions pass between two looks at the log's size.
+	lookEvery = 16
 )
 
 // A writer runs all transactions that change an SQLite file, in one goroutine.
@@ -37,6 +39,8 @@ type writer struct {
 	inside *request // whose function is running
 	broken error    // why this batch cannot be committed
 	served int      // since the last checkpoint
+	unseen int      // served since the last look at the log's size
+	logged int64    // the log file's size at the last checkpoint
 }
 
 // The states of a request.
@@ -126,12 +130,7 @@ func (w *writer) run() {
 
 // wait serves the first caller of a batch; false means that the store closes.
 func (w *writer) wait() bool {
-	select {
-	case r := <-w.queue:
-		w.serve(r)
-		return true
-	default:
-	}
+	// A queue that is never empty must not keep a chore out.
 	select {
 	case r := <-w.queue:
 		w.serve(r)
@@ -259,10 +258,30 @@ func (w *writer) commit() {
 		close(r.done)
 		w.batch[i] = nil
 	}
-	w.served += len(w.batch)
+	n := len(w.batch)
 	w.batch, w.open, w.broken = w.batch[:0], false, nil
-	if w.served >= checkpointEvery && w.check.nudge() {
-		w.served = 0
+	if err != nil {
+		// Perhaps the disk is full, and the log is what fills it.
+		w.check.failed.Store(true)
+		w.check.nudge()
+	}
+	w.account(n)
+}
+
+// account asks for a checkpoint where n more transactions call for one.
+func (w *writer) account(n int) {
+	w.served += n
+	w.unseen += n
+	due := w.served >= checkpointEvery
+	size := w.logged
+	if due || w.unseen >= lookEvery {
+		w.unseen = 0
+		size = w.check.size()
+		w.logged = min(w.logged, size) // it has been cut
+		due = due || size-w.logged >= checkpointGrowth
+	}
+	if due && w.check.nudge() {
+		w.served, w.logged = 0, size
 	}
 }
 

@@ -1,0 +1,54 @@
+package store
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestLogStaysSmall commits much in few transactions: their size must bring the
+// checkpoints about, not their number, or the log alone fills a small disk.
+func TestLogStaysSmall(t *testing.T) {
+	t.Parallel()
+	s, e := openFile(t)
+	add := addEvent1(t.Context(), strings.Repeat("x", 128<<10))
+	const n = checkpointEvery / 2 // 64 MB
+	var most int64
+	for range n {
+		if err := s.Update(t.Context(), add); err != nil {
+			t.Fatal(err)
+		}
+		most = max(most, e.check.size())
+	}
+	if limit := int64(32 << 20); most > limit {
+		t.Errorf("the log grew to %d bytes, want at most %d", most, limit)
+	}
+}
+
+// TestFailureEmptiesLog has a commit fail: what the log holds must go into the
+// database, for the room may be what the next commit lacks.
+func TestFailureEmptiesLog(t *testing.T) {
+	t.Parallel()
+	s, e := openFile(t)
+	if err := s.Update(t.Context(), addEvent1(t.Context(), strings.Repeat("x", 1<<20))); err != nil {
+		t.Fatal(err)
+	}
+	e.writer.chore(func() {
+		if err := e.writer.c.do("PRAGMA max_page_count = 1"); err != nil { // it stays at what is there
+			t.Error(err)
+		}
+	})
+	if err := s.Update(t.Context(), addEvent1(t.Context(), strings.Repeat("x", 1<<20))); err == nil {
+		t.Fatal("it had room")
+	}
+	for end := time.Now().Add(checkpointPause / 2); e.check.size() > 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the log has %d bytes still", e.check.size())
+		}
+	}
+	info, err := os.Stat(strings.TrimSuffix(e.check.log, "-wal"))
+	if err != nil || info.Size() < 1<<20 {
+		t.Errorf("the database: got %v, %v", info, err)
+	}
+}
