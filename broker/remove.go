@@ -57,10 +57,11 @@ func (b *Broker) Unbind(ctx context.Context, c Caller, r RemoveRequest) (Result,
 		return tx.Operations().Add(ctx, op)
 	})
 	if err == nil && running.Row == 0 {
-		if _, j.plan, err = b.plan(j.instance.OfferingID, j.instance.PlanID); err == nil {
+		// Without the plan the worker looks for it itself, until it is there.
+		if _, plan, missing := b.plan(j.instance.OfferingID, j.instance.PlanID); missing == nil {
+			j.plan = plan
 			b.jobs.Store(op.Row, j)
 		}
-		err = nil // without the plan the worker tries, and tries again
 	}
 	return b.removal(ctx, c, op, old, running, err)
 }
