@@ -39,6 +39,8 @@ const (
 	CodeTooLarge Code = "too_large"
 	// CodeUnavailable: a backend or the store does not answer; the same call may succeed later.
 	CodeUnavailable Code = "unavailable"
+	// CodeUpstream: a service that was asked on the caller's behalf refused, or did not answer well.
+	CodeUpstream Code = "upstream"
 	// CodeTimeout: the work did not end in the time that the caller can wait.
 	CodeTimeout Code = "timeout"
 	// CodeInternal: everything else. The caller learns nothing more than that.
@@ -49,7 +51,7 @@ const (
 var Codes = []Code{
 	CodeInvalid, CodeUnauthorized, CodeForbidden, CodeNotFound, CodeGone, CodeConflict, CodeBusy,
 	CodeAsyncRequired, CodeRequiresApp, CodeMaintenanceConflict, CodeUnsupported, CodeQuota,
-	CodeTooLarge, CodeUnavailable, CodeTimeout, CodeInternal,
+	CodeTooLarge, CodeUnavailable, CodeUpstream, CodeTimeout, CodeInternal,
 }
 
 // An Error has two audiences. Code and Message are for the caller and never

@@ -22,6 +22,13 @@ type Store interface {
 	// NewID returns an id that was never returned before by this store, in any
 	// process. Ids grow within a process, with gaps. It seldom does I/O.
 	NewID(ctx context.Context) (int64, error)
+	// Resolve reads what one authentication needs, in one consistent look: the service
+	// type by name, whether host is among its hosts (Method and Binding stay empty where not),
+	// the auth method of the host, and the binding of the identity: by its exact key,
+	// else by its old form. Nothing missing is an error.
+	Resolve(ctx context.Context, service, host string, auth AuthType, keys IdentityKeys) (Resolution, error)
+	// Sole reports whether no other process can write this store while it is open.
+	Sole() bool
 	// Installation is this store's own id, made when the store was: 6
 	// characters out of [a-z0-9]. Two stores have different ones.
 	Installation() string
@@ -38,6 +45,10 @@ type Tx interface {
 	Operations() Operations
 	Events() Events
 	Processes() Processes
+	ServiceTypes() ServiceTypes
+	AuthMethods() AuthMethods
+	IdentityBindings() IdentityBindings
+	Authentications() Authentications
 }
 
 // A Page asks for at most Limit rows whose Row is greater than After, in order
@@ -168,3 +179,73 @@ type Processes interface {
 	// Leave removes it, at shutdown.
 	Leave(ctx context.Context, process int64) error
 }
+
+// ServiceTypes is the table of service types.
+type ServiceTypes interface {
+	// Add records a new one. [ErrNameTaken] where one has its name.
+	Add(ctx context.Context, s ServiceType) error
+	// Get, ByName and ByUUID return one. CodeNotFound.
+	Get(ctx context.Context, row int64) (ServiceType, error)
+	ByName(ctx context.Context, name string) (ServiceType, error)
+	ByUUID(ctx context.Context, uuid string) (ServiceType, error)
+	// Save writes every field of s where the row's revision is one less than s's.
+	// CodeBusy otherwise; [ErrNameTaken].
+	Save(ctx context.Context, s ServiceType) error
+	// Remove removes it. From then on its auth methods and bindings are found by
+	// nothing, and their names and identifiers are free; [ServiceTypes.Purge] removes
+	// the rows. CodeNotFound.
+	Remove(ctx context.Context, row int64) error
+	// Purge removes up to limit rows of removed service types, and says how many.
+	Purge(ctx context.Context, limit int) (int, error)
+	List(ctx context.Context, p Page) ([]ServiceType, error)
+}
+
+// AuthMethods is the table of auth methods.
+type AuthMethods interface {
+	// Add records a new one. CodeConflict where the service type has one for the host.
+	Add(ctx context.Context, m AuthMethod) error
+	// ByHost returns the one of a service type for a host. CodeNotFound.
+	ByHost(ctx context.Context, serviceRow int64, host string) (AuthMethod, error)
+	// Save is as that of service types; CodeConflict as at Add.
+	Save(ctx context.Context, m AuthMethod) error
+	Remove(ctx context.Context, row int64) error
+	// List pages through all of them, or through those of some service types.
+	List(ctx context.Context, services []int64, p Page) ([]AuthMethod, error)
+}
+
+// IdentityBindings is the table of identity bindings.
+type IdentityBindings interface {
+	// Add records a new one. [ErrIdentifierTaken] where another one of the same
+	// service type, host and auth type has one of its keys; else [ErrNameTaken].
+	Add(ctx context.Context, b IdentityBinding) error
+	// ByName returns one. CodeNotFound.
+	ByName(ctx context.Context, name string) (IdentityBinding, error)
+	// Save is as that of service types, with the errors of Add. It leaves LastAuth alone.
+	Save(ctx context.Context, b IdentityBinding) error
+	Remove(ctx context.Context, row int64) error
+	List(ctx context.Context, f IdentityBindingFilter, p Page) ([]IdentityBinding, error)
+}
+
+// IdentityBindingFilter narrows a list; zero fields do not.
+type IdentityBindingFilter struct {
+	Services []int64 // any of them
+	Host     string
+	Keys     IdentityKeys // those that have one of these
+}
+
+// Authentications is the record of who authenticated when.
+type Authentications interface {
+	// Record adds the counts to those of the same binding, outcome and second, and
+	// moves LastAuth of the bindings that succeeded forward. Bindings that are gone are left out.
+	Record(ctx context.Context, seen []Authentication) error
+	// List pages through all of them, or through one binding's.
+	List(ctx context.Context, bindingRow int64, p Page) ([]Authentication, error)
+	// Prune removes up to limit records from before then, and says how many.
+	Prune(ctx context.Context, before time.Time, limit int) (int, error)
+}
+
+// What is taken, of a thing whose names are several.
+var (
+	ErrNameTaken       = Errorf(CodeConflict, "the name is taken")
+	ErrIdentifierTaken = Errorf(CodeConflict, "the identifier is taken")
+)

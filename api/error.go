@@ -25,6 +25,7 @@ var status = map[bindery.Code]int{
 	bindery.CodeTooLarge:            http.StatusRequestEntityTooLarge,
 	bindery.CodeUnavailable:         http.StatusServiceUnavailable,
 	bindery.CodeTimeout:             http.StatusGatewayTimeout,
+	bindery.CodeUpstream:            http.StatusBadGateway,
 	bindery.CodeInternal:            http.StatusInternalServerError,
 }
 
