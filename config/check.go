@@ -53,6 +53,7 @@ func (c *checker) config(cfg *Config) {
 	c.oneOf("log.level", cfg.Log.Level, "debug", "info", "warn", "error")
 	c.platforms(cfg.Platforms)
 	c.admin(cfg.Admin)
+	c.identity(&cfg.Identity)
 	c.limits(cfg)
 	cfg.servers = c.serverList(cfg.Servers)
 	cfg.catalog = c.offerings(cfg.Catalog, cfg.Servers)
@@ -139,10 +140,10 @@ func (c *checker) listeners(cfg *Config) {
 			}
 		}
 		if len(l.Faces) == 0 {
-			c.addf(p+".faces", "is missing: osb, admin or both")
+			c.addf(p+".faces", "is missing: one or more of osb, authn and admin")
 		}
 		for j, f := range l.Faces {
-			c.oneOf(at(p+".faces", j), f, FaceOSB, FaceAdmin)
+			c.oneOf(at(p+".faces", j), f, FaceOSB, FaceAuthn, FaceAdmin)
 			if slices.Contains(l.Faces[:j], f) {
 				c.addf(at(p+".faces", j), "is given twice")
 			}
@@ -151,9 +152,15 @@ func (c *checker) listeners(cfg *Config) {
 		if l.TLS != nil {
 			c.listenerTLS(p+".tls", l.TLS)
 		}
+		if slices.Contains(l.Faces, FaceAuthn) {
+			c.identityListener(p, l)
+		}
 	}
-	if len(cfg.Listeners) > 0 && !served[FaceOSB] {
-		c.addf("listeners", "no listener serves the face osb")
+	if len(cfg.Listeners) > 0 && !served[FaceOSB] && !served[FaceAuthn] {
+		c.addf("listeners", "no listener serves the face osb or authn")
+	}
+	if served[FaceAuthn] && len(cfg.Identity.Keys) == 0 {
+		c.addf("identity.keys", "is missing: nobody could administer the face authn")
 	}
 	if served[FaceOSB] && len(cfg.Platforms) == 0 {
 		c.addf("platforms", "is missing: nobody could use the face osb")
@@ -261,15 +268,20 @@ func (c *checker) admin(a Admin) {
 	for i, t := range a.Tokens {
 		p := at("admin.tokens", i)
 		c.own(p+".name", t.Name, names)
-		switch v := t.Token.value.Reveal(); {
-		case !t.Token.Set():
-			c.addf(p+".token", "is missing")
-		case v == "": // said already
-		case len(v) < 16:
-			c.addf(p+".token", "is shorter than 16 characters")
-		case strings.ContainsAny(v, " \t\r\n") || hasControl(v):
-			c.addf(p+".token", "has white space or a control character in it, which a header cannot carry")
-		}
+		c.token(p+".token", t.Token)
+	}
+}
+
+// token checks a secret that a caller sends in a header.
+func (c *checker) token(p string, r Ref) {
+	switch v := r.value.Reveal(); {
+	case !r.Set():
+		c.addf(p, "is missing")
+	case v == "": // said already
+	case len(v) < 16:
+		c.addf(p, "is shorter than 16 characters")
+	case strings.ContainsAny(v, " \t\r\n") || hasControl(v):
+		c.addf(p, "has white space or a control character in it, which a header cannot carry")
 	}
 }
 

@@ -31,6 +31,7 @@ type Config struct {
 	Log       Log        `yaml:"log" doc:"The log, JSON lines on standard error."`
 	Platforms []Platform `yaml:"platforms" doc:"Who may use the Open Service Broker API. A platform sees its own instances only."`
 	Admin     Admin      `yaml:"admin" doc:"Who may use the admin API."`
+	Identity  Identity   `yaml:"identity" doc:"The identity face: service types, auth methods and identity bindings."`
 	Limits    Limits     `yaml:"limits" doc:"Bounds on requests and on work."`
 	Retention Retention  `yaml:"retention" doc:"How long finished things are kept."`
 	Reconcile Reconcile  `yaml:"reconcile" doc:"The comparison of what the servers have with what the store says."`
@@ -59,7 +60,7 @@ type Seal struct {
 // Listener is one address and what it serves.
 type Listener struct {
 	Address  string   `yaml:"address" doc:"host:port; port 0 picks one. Changing it takes a restart."`
-	Faces    []string `yaml:"faces" doc:"What it serves: osb (the Open Service Broker API) and admin. Every listener answers /livez, /readyz and /openapi.json." enum:"osb,admin"`
+	Faces    []string `yaml:"faces" doc:"What it serves: osb (the Open Service Broker API), authn (the identity face) and admin. Every listener answers /livez, /readyz and /openapi.json." enum:"osb,authn,admin"`
 	TLS      *TLS     `yaml:"tls" doc:"Left out: plain HTTP."`
 	Insecure bool     `yaml:"insecure" doc:"Allows plain HTTP on an address that is not loopback, where something in front does TLS."`
 }
@@ -331,6 +332,7 @@ func (c *Config) defaults() {
 	c.Reconcile.Interval = cmp.Or(c.Reconcile.Interval, 10*time.Minute)
 	c.Options.MissingVersionStatus = cmp.Or(c.Options.MissingVersionStatus, 400)
 	c.Options.DeprovisionWithBindings = cmp.Or(c.Options.DeprovisionWithBindings, "cascade")
+	c.Identity.defaults()
 	for i := range c.Servers {
 		c.Servers[i].Timeout = cmp.Or(c.Servers[i].Timeout, 30*time.Second)
 	}
