@@ -43,9 +43,9 @@ type AccountDriver interface {
 	// Prepare checks the parameters of a binding and makes an account's material
 	// (passwords, verifiers, keys). It does no I/O. Errors: CodeInvalid.
 	Prepare(spec InstanceSpec, req AccountRequest) (Secret, error)
-	// Ensure makes the account, and returns the details to keep. An account that
+	// Ensure makes the account, and returns what to keep of it. An account that
 	// exists gets its password, rights and limits reset, and its sessions ended.
-	Ensure(ctx context.Context, spec InstanceSpec, account Account) (json.RawMessage, error)
+	Ensure(ctx context.Context, spec InstanceSpec, account Account) (Ensured, error)
 	// Revoke removes the account, durably, and ends its sessions. A missing
 	// account is success, once nothing that was sent before can make it again.
 	// Details may be missing, and spec.Name empty (an account that the store does
@@ -67,6 +67,15 @@ type InstanceSpec struct {
 type AccountRequest struct {
 	Name       string          // of the account to be
 	Parameters json.RawMessage // the binding's, checked against the plan's schema; nil when none
+}
+
+// Ensured is what Ensure learned of an account, to be kept with it.
+type Ensured struct {
+	// Details are facts, not secrets, that the backend told: a JSON object.
+	Details json.RawMessage
+	// Material replaces what Prepare made, where the backend itself gives out
+	// secrets; empty: it stays.
+	Material Secret
 }
 
 // Found is something that a server has and this installation's names claim.

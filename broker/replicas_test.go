@@ -2,7 +2,6 @@ package broker_test
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -41,7 +40,7 @@ type late struct {
 	began, release chan struct{}
 }
 
-func (l late) Ensure(ctx context.Context, spec bindery.InstanceSpec, a bindery.Account) (json.RawMessage, error) {
+func (l late) Ensure(ctx context.Context, spec bindery.InstanceSpec, a bindery.Account) (bindery.Ensured, error) {
 	l.began <- struct{}{}
 	<-l.release
 	return l.Driver.Ensure(ctx, spec, a)

@@ -168,13 +168,16 @@ func (b *Broker) outrun(ctx context.Context, d bindery.Driver, j *job, o bindery
 
 // ensure makes a binding's account, for the first time or again.
 func (b *Broker) ensure(ctx context.Context, d bindery.Driver, j *job, o bindery.Operation) error {
-	details, err := d.Ensure(ctx, spec(j.instance, j.plan), j.account)
+	made, err := d.Ensure(ctx, spec(j.instance, j.plan), j.account)
 	if err != nil {
 		return err
 	}
 	o, a, binding := b.succeed(o), j.account, j.binding
 	from := a.State
-	a.State, a.Details, a.Updated = bindery.AccountLive, details, o.Finished
+	a.State, a.Details, a.Updated = bindery.AccountLive, made.Details, o.Finished
+	if !made.Material.Empty() {
+		a.Material = made.Material
+	}
 	err = b.Store.Update(ctx, func(tx bindery.Tx) error {
 		if err := b.end(ctx, tx, o, binding.InstanceID, binding.ID, a.Name); err != nil {
 			return err

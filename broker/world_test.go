@@ -67,9 +67,9 @@ func (f faulty) Provision(ctx context.Context, spec bindery.InstanceSpec) error 
 	return f.Driver.Provision(ctx, spec)
 }
 
-func (f faulty) Ensure(ctx context.Context, spec bindery.InstanceSpec, a bindery.Account) (json.RawMessage, error) {
+func (f faulty) Ensure(ctx context.Context, spec bindery.InstanceSpec, a bindery.Account) (bindery.Ensured, error) {
 	if err := f.ask("Ensure", spec); err != nil {
-		return nil, err
+		return bindery.Ensured{}, err
 	}
 	return f.Driver.Ensure(ctx, spec, a)
 }

@@ -2,7 +2,6 @@ package telemetry
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -65,7 +64,7 @@ func (d *driver) Deprovision(ctx context.Context, spec bindery.InstanceSpec) (er
 	return d.Driver.Deprovision(ctx, spec)
 }
 
-func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, a bindery.Account) (_ json.RawMessage, err error) {
+func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, a bindery.Account) (_ bindery.Ensured, err error) {
 	defer d.measure("ensure", &err)()
 	return d.Driver.Ensure(ctx, spec, a)
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -298,8 +297,8 @@ func (s *slot) Prepare(spec bindery.InstanceSpec, req bindery.AccountRequest) (b
 	return call(s, func(d bindery.Driver) (bindery.Secret, error) { return d.Prepare(spec, req) })
 }
 
-func (s *slot) Ensure(ctx context.Context, spec bindery.InstanceSpec, a bindery.Account) (json.RawMessage, error) {
-	return call(s, func(d bindery.Driver) (json.RawMessage, error) { return d.Ensure(ctx, spec, a) })
+func (s *slot) Ensure(ctx context.Context, spec bindery.InstanceSpec, a bindery.Account) (bindery.Ensured, error) {
+	return call(s, func(d bindery.Driver) (bindery.Ensured, error) { return d.Ensure(ctx, spec, a) })
 }
 
 func (s *slot) Revoke(ctx context.Context, spec bindery.InstanceSpec, a bindery.Account) error {

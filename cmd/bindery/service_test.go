@@ -285,14 +285,14 @@ func newFake() *fake {
 	return &fake{begun: make(chan struct{}, 1), release: make(chan struct{}), closed: make(chan struct{})}
 }
 
-func (f *fake) Ensure(context.Context, bindery.InstanceSpec, bindery.Account) (json.RawMessage, error) {
+func (f *fake) Ensure(context.Context, bindery.InstanceSpec, bindery.Account) (bindery.Ensured, error) {
 	f.begun <- struct{}{}
 	<-f.release
 	select {
 	case <-f.closed:
-		return nil, errors.New("closed under a call")
+		return bindery.Ensured{}, errors.New("closed under a call")
 	default:
-		return json.RawMessage(`{}`), nil
+		return bindery.Ensured{}, nil
 	}
 }
 

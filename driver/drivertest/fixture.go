@@ -139,12 +139,12 @@ func (f *fixture) account(spec bindery.InstanceSpec, parameters json.RawMessage)
 // ensure makes the account and keeps the details, as the engine does.
 func (f *fixture) ensure(spec bindery.InstanceSpec, account *bindery.Account) {
 	f.Helper()
-	details, err := f.driver.Ensure(f.ctx, spec, *account)
+	made, err := f.driver.Ensure(f.ctx, spec, *account)
 	f.must("ensure", err)
-	if len(details) > 0 && !json.Valid(details) {
+	if len(made.Details) > 0 && !json.Valid(made.Details) {
 		f.Fatal("the details are not JSON")
 	}
-	account.Details = details
+	keep(account, made)
 }
 
 func (f *fixture) render(spec bindery.InstanceSpec, account bindery.Account) bindery.Credential {
@@ -293,4 +293,12 @@ func each(n int, call func(i int)) {
 		wg.Go(func() { call(i) })
 	}
 	wg.Wait()
+}
+
+// keep is what the engine does with what an ensure told.
+func keep(account *bindery.Account, made bindery.Ensured) {
+	account.Details = made.Details
+	if !made.Material.Empty() {
+		account.Material = made.Material
+	}
 }

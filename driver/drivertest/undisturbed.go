@@ -124,7 +124,11 @@ func atOnce(f *fixture) {
 		accounts[i] = f.prepare(spec, nil)
 	}
 	errs := make([]error, n)
-	each(n, func(i int) { accounts[i].Details, errs[i] = f.driver.Ensure(f.ctx, spec, accounts[i]) })
+	each(n, func(i int) {
+		var made bindery.Ensured
+		made, errs[i] = f.driver.Ensure(f.ctx, spec, accounts[i])
+		keep(&accounts[i], made)
+	})
 	f.must("ensure", errors.Join(errs...))
 	for _, a := range accounts {
 		f.login(spec, a)

@@ -29,6 +29,13 @@ type details struct {
 	OID uint32 `json:"oid"`
 }
 
+func (d details) oids() []uint32 {
+	if d.OID == 0 {
+		return nil
+	}
+	return []uint32{d.OID}
+}
+
 // Prepare implements [bindery.AccountDriver].
 func (d *driver) Prepare(spec bindery.InstanceSpec, req bindery.AccountRequest) (bindery.Secret, error) {
 	settings, err := parsePlan(spec.Settings)
@@ -77,21 +84,21 @@ func (m material) limit(s planSettings) int {
 }
 
 // Ensure implements [bindery.AccountDriver]. A new account is one round trip.
-func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account bindery.Account) (json.RawMessage, error) {
+func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account bindery.Account) (bindery.Ensured, error) {
 	if err := errors.Join(d.checkName(spec.Name), d.checkName(account.Name)); err != nil {
-		return nil, err
+		return bindery.Ensured{}, err
 	}
 	settings, err := parsePlan(spec.Settings)
 	if err != nil {
-		return nil, fmt.Errorf("plan settings: %w", err)
+		return bindery.Ensured{}, fmt.Errorf("plan settings: %w", err)
 	}
 	m, err := parseMaterial(account.Material)
 	if err != nil {
-		return nil, err
+		return bindery.Ensured{}, err
 	}
 	ctx, end, err := d.begin(ctx, account.Name)
 	if err != nil {
-		return nil, failed("ensure", err)
+		return bindery.Ensured{}, failed("ensure", err)
 	}
 	defer end()
 	group, limit := m.group(spec.Name), m.limit(settings)
@@ -101,16 +108,17 @@ func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account 
 		results, err = d.reset(ctx, spec.Name, account.Name, group, m.Verifier, limit)
 	}
 	if state(err) == stateUndefinedObject || state(err) == stateUndefinedDatabase {
-		return nil, bindery.Errorf(bindery.CodeUnavailable, "the database is not there").Because(err)
+		return bindery.Ensured{}, bindery.Errorf(bindery.CodeUnavailable, "the database is not there").Because(err)
 	}
 	if err != nil {
-		return nil, failed("make a role", err)
+		return bindery.Ensured{}, failed("make a role", err)
 	}
 	oid := oids(results)
 	if len(oid) == 0 {
-		return nil, errors.New("make a role: it has no oid")
+		return bindery.Ensured{}, errors.New("make a role: it has no oid")
 	}
-	return json.Marshal(details{OID: oid[0]})
+	made, err := json.Marshal(details{OID: oid[0]})
+	return bindery.Ensured{Details: made}, err
 }
 
 // reset gives a role that exists what a new one would have, and no more.

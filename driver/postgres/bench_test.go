@@ -86,7 +86,8 @@ func ensureNew(ctx context.Context, d bindery.Driver, spec bindery.InstanceSpec,
 	if account.Material, err = d.Prepare(spec, bindery.AccountRequest{Name: account.Name}); err != nil {
 		return account, err
 	}
-	account.Details, err = d.Ensure(ctx, spec, account)
+	made, err := d.Ensure(ctx, spec, account)
+	account.Details = made.Details
 	return account, err
 }
 

@@ -84,7 +84,8 @@ func (l *lab) bind(spec bindery.InstanceSpec, parameters string) bindery.Account
 		Name: account.Name, Parameters: json.RawMessage(parameters),
 	})
 	l.must("prepare", err)
-	account.Details, err = l.driver.Ensure(l.Context(), spec, account)
+	made, err := l.driver.Ensure(l.Context(), spec, account)
+	account.Details = made.Details
 	l.must("ensure", err)
 	return account
 }

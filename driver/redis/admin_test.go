@@ -258,7 +258,8 @@ func account(t testing.TB, d bindery.Driver, spec bindery.InstanceSpec, row int6
 	var err error
 	a.Material, err = d.Prepare(spec, bindery.AccountRequest{Name: a.Name, Parameters: json.RawMessage(parameters)})
 	must(t, err)
-	a.Details, err = d.Ensure(t.Context(), spec, a)
+	made, err := d.Ensure(t.Context(), spec, a)
+	a.Details = made.Details
 	must(t, err)
 	c, err := d.Render(spec, a)
 	must(t, err)

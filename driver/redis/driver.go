@@ -153,17 +153,17 @@ type details struct {
 // Ensure implements [bindery.AccountDriver], in one round trip. Deleting the
 // user ends its sessions, and in the same transaction it is made anew: nobody
 // sees it missing.
-func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account bindery.Account) (json.RawMessage, error) {
+func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account bindery.Account) (bindery.Ensured, error) {
 	plan, err := d.instance(spec)
 	if err != nil {
-		return nil, err
+		return bindery.Ensured{}, err
 	}
 	if err := d.checkName(account.Name); err != nil {
-		return nil, err
+		return bindery.Ensured{}, err
 	}
 	m, err := parseMaterial(account.Material)
 	if err != nil {
-		return nil, err
+		return bindery.Ensured{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.server.Timeout)
 	defer cancel()
@@ -176,10 +176,11 @@ func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account 
 		}])...)
 	})
 	if err != nil {
-		return nil, err
+		return bindery.Ensured{}, err
 	}
 	d.saver.soon()
-	return json.Marshal(details{Server: on.String()})
+	made, err := json.Marshal(details{Server: on.String()})
+	return bindery.Ensured{Details: made}, err
 }
 
 // Revoke implements [bindery.AccountDriver]. Deleting a user ends its sessions;
