@@ -15,6 +15,8 @@ type Caller struct {
 	ReadOnly bool
 	// Services are the names of the service types that the key is limited to; nil: all.
 	Services []string
+	// RequestID goes into the audit. May be empty.
+	RequestID string
 }
 
 // A Service is the identity face's whole work, safe for many callers at once.
