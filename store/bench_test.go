@@ -148,7 +148,6 @@ type bind struct {
 	binding          bindery.Binding
 	accountRecord    bindery.Account
 	operation        bindery.Operation
-	finished         time.Time
 }
 
 func (w *workload) newBind(tb testing.TB) bind {
