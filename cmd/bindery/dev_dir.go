@@ -106,13 +106,24 @@ func (d *devDir) secret(name string, make func() string) (bindery.Secret, error)
 }
 
 // keyIsThere refuses a directory whose store has lost its key: a new one would
-// open nothing, and hide what is missing.
-func (d *devDir) keyIsThere() error {
-	if _, err := os.Stat(d.file("bindery.db")); err != nil {
-		return nil
+// open nothing, and hide what is missing. Of a store elsewhere, the configuration
+// tells that there was a start before.
+func (d *devDir) keyIsThere(elsewhere bool) error {
+	kept := "bindery.db"
+	if elsewhere {
+		kept = "bindery.yaml"
 	}
-	if _, err := os.Stat(d.file("secrets/seal-key")); errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%s is missing, without which bindery.db cannot be opened: put it back, or remove %s to begin anew",
+	if _, err := os.Stat(d.file(kept)); errors.Is(err, os.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	key, err := os.ReadFile(d.file("secrets/seal-key"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if len(bytes.TrimSpace(key)) == 0 {
+		return fmt.Errorf("%s is missing or empty, without which the store cannot be opened: put it back, or remove %s to begin anew",
 			d.file("secrets/seal-key"), d.path)
 	}
 	return nil
@@ -284,7 +295,7 @@ func (d *devDir) writeConfig(o devOptions, backends []devBackend) error {
 			}
 		}
 	}
-	if err := d.keyIsThere(); err != nil {
+	if err := d.keyIsThere(o.store != ""); err != nil {
 		return err
 	}
 	for name, make := range map[string]func() string{

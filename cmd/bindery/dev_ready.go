@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 
 	"bindery"
 )
@@ -95,7 +97,7 @@ func banner(st streams, d *devDir, ready string, r readyReport) error {
 	_, err = fmt.Fprintf(st.Out, `
 In another terminal:
 
-  export BINDERY_READY_FILE=%s
+%s  export BINDERY_READY_FILE=%s
   bindery catalog
   bindery provision mine --service %s --plan %s
   bindery bind mine app
@@ -103,6 +105,24 @@ In another terminal:
   bindery unbind mine app
   bindery deprovision mine
 
-`, quoteShell(ready), first.Name, first.Plans[0].Name)
+`, exportPath(), quoteShell(ready), first.Name, first.Plans[0].Name)
 	return err
+}
+
+// exportPath is the line that makes a shell find this program, if it would not.
+func exportPath() string {
+	self, err := os.Executable()
+	if err != nil {
+		return ""
+	}
+	if found, err := exec.LookPath("bindery"); err == nil && sameFile(found, self) {
+		return ""
+	}
+	return "  export PATH=" + quoteShell(filepath.Dir(self)) + ":\"$PATH\"\n"
+}
+
+func sameFile(a, b string) bool {
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
 }
