@@ -72,7 +72,7 @@ func parse(args []string, out io.Writer) (options, error) {
 	f.IntVar(&o.workers, "workers", 0, "workers for each server, and connections to it; 0: what Bindery's defaults are")
 	f.StringVar(&o.binary, "bindery", "", "the program to measure; empty: it is built from this module")
 	f.StringVar(&o.keep, "dir", "", "where to keep stores and logs; empty: a temporary directory, removed at the end")
-	f.StringVar(&o.cpuprofile, "cpuprofile", "", "a directory for CPU profiles of Bindery while it binds")
+	f.StringVar(&o.cpuprofile, "cpuprofile", "", "a directory for CPU profiles of Bindery while it binds and unbinds")
 	f.Func("clients", "numbers of clients, separated by commas (default 1,8,16,32)", func(s string) error {
 		o.clients = nil
 		for field := range strings.SplitSeq(s, ",") {

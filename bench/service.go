@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"text/template"
 	"time"
@@ -311,8 +312,11 @@ func (s *service) stop() error {
 	}
 }
 
-// profile takes a CPU profile of Bindery during one more window of binds, which
-// is not measured.
+// profileSeconds is how long a CPU profile of binds, or of the unbinds after them, is.
+var profileSeconds = map[string]int{"bind": 12, "unbind": 2}
+
+// profile takes CPU profiles of Bindery during more binds and unbinds, which are
+// not measured. There are fewer seconds of unbinds: they need what was bound before.
 func (b *bench) profile(ctx context.Context, s *service, kind string, clients int) error {
 	if b.cpuprofile == "" {
 		return nil
@@ -320,19 +324,46 @@ func (b *bench) profile(ctx context.Context, s *service, kind string, clients in
 	if err := os.MkdirAll(b.cpuprofile, 0o750); err != nil {
 		return err
 	}
-	const seconds = 5
-	taken := make(chan error, 1)
-	go func() {
-		file := filepath.Join(b.cpuprofile, fmt.Sprintf("%s-bind-%d.pprof", kind, clients))
-		taken <- download(ctx, fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", s.metrics, seconds), file)
-	}()
 	c := s.contender(kind)
 	if err := c.connect(ctx, clients); err != nil {
 		return err
 	}
 	defer c.disconnect()
-	_, err := playRound(ctx, c, clients, (seconds+1)*time.Second)
-	return errors.Join(err, <-taken)
+	var made, removed atomic.Int64
+	first := serials.Load() + 1
+	bind := func(client int) (bool, error) {
+		return true, c.create(ctx, client, serials.Add(1))
+	}
+	unbind := func(client int) (bool, error) {
+		n := removed.Add(1)
+		if n > made.Load() {
+			return false, nil
+		}
+		return true, c.remove(ctx, client, first+n-1)
+	}
+	take := func(what string, next func(int) (bool, error)) error {
+		b.say("profile %s", what)
+		seconds := profileSeconds[what]
+		taken := make(chan error, 1)
+		go func() {
+			file := filepath.Join(b.cpuprofile, fmt.Sprintf("%s-%s-%d.pprof", kind, what, clients))
+			taken <- download(ctx, fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", s.metrics, seconds), file)
+		}()
+		_, err := load(clients, time.Duration(seconds)*time.Second, next)
+		return errors.Join(err, <-taken)
+	}
+	if err := take("bind", bind); err != nil {
+		return err
+	}
+	made.Store(serials.Load() - first + 1)
+	if err := take("unbind", unbind); err != nil {
+		return err
+	}
+	_, err := load(clients, time.Hour, unbind) // what is left
+	if removed.Load() > made.Load() {
+		err = nil // nothing was
+	}
+	return err
 }
 
 func download(ctx context.Context, from, to string) error {

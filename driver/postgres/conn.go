@@ -56,6 +56,9 @@ func newPool(config *pgconn.Config, installation string, size int) *pool {
 	return p
 }
 
+// idle is the transaction status of a connection that is in none.
+const idle = 'I'
+
 // processChars keeps an application name below the 63 bytes that the server keeps of it.
 const processChars = 16
 
@@ -147,6 +150,11 @@ func (p *pool) connect(ctx context.Context, database string) (*conn, error) {
 // run sends statements. What it cannot see the end of is remembered as abandoned.
 func (p *pool) run(ctx context.Context, c *conn, sql string) ([]*pgconn.Result, error) {
 	results, err := c.Exec(ctx, sql).ReadAll()
+	if err != nil && !c.IsClosed() && c.TxStatus() != idle {
+		if _, undo := c.Exec(ctx, "ROLLBACK").ReadAll(); undo != nil {
+			p.hangUp(c) // never again with what is left of a transaction
+		}
+	}
 	if err != nil && c.IsClosed() {
 		p.mu.Lock()
 		p.abandoned[c.name] = struct{}{}

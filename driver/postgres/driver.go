@@ -32,7 +32,8 @@ type driver struct {
 	name    *regexp.Regexp // what those names are
 	public  bindery.PublicAddress
 	timeout time.Duration
-	sweeps  sweeps
+
+	removals removals
 }
 
 const defaultTimeout = 30 * time.Second
@@ -72,7 +73,7 @@ func open(s bindery.Server) (bindery.Driver, error) {
 	if d.public.Port == 0 {
 		d.public.Port = int(config.Port)
 	}
-	d.sweeps.sweep = d.sweep
+	d.removals.send, d.removals.timeout = d.remove, d.timeout
 	d.pool = newPool(config, s.Installation, settings.Connections)
 	return d, nil
 }

@@ -33,6 +33,11 @@ func (d *driver) Revoke(ctx context.Context, spec bindery.InstanceSpec, account 
 			return fmt.Errorf("revoke: details: %w", err)
 		}
 	}
+	m := &removal{name: account.Name, targets: targetsOf(account.Name, known.oids())}
+	if err := d.removals.do(ctx, m); err == nil {
+		return d.endDropped(ctx, account.Name, known, m)
+	}
+	// By itself, so that what is wrong is said of the role that it is wrong with.
 	results, err := d.pool.exec(ctx, dropAccount(account.Name))
 	if s := state(err); s == stateDependentObjects || s == stateLockTimeout {
 		return d.revokeHolder(ctx, spec.Name, account.Name, known)
@@ -40,18 +45,42 @@ func (d *driver) Revoke(ctx context.Context, spec bindery.InstanceSpec, account 
 	if err != nil {
 		return failed("drop a role", err)
 	}
-	return d.endDropped(ctx, account.Name, known, oids(results))
+	return d.endFound(ctx, account.Name, known, oids(results), nil)
 }
 
-// endDropped ends the sessions of a role that was dropped. Without an oid, the
-// role was dropped by a call that could not tell of it: then what ends is every
-// session of a role that no longer exists, in all databases of this installation.
-func (d *driver) endDropped(ctx context.Context, name string, known details, found []uint32) error {
-	if known.OID != 0 && !slices.Contains(found, known.OID) {
-		found = append(found, known.OID)
+// endDropped ends the sessions of a role that a batch dropped. The batch's own
+// look is the first one where it was for every oid that the role had.
+func (d *driver) endDropped(ctx context.Context, name string, known details, m *removal) error {
+	first := m.seen
+	if known.OID == 0 || m.oid != 0 && m.oid != known.OID {
+		first = nil
+	}
+	var found []uint32
+	if m.oid != 0 {
+		found = []uint32{m.oid}
+	}
+	return d.endFound(ctx, name, known, found, first)
+}
+
+// endFound ends the sessions of a role that was dropped, after a first look that
+// may have been taken already. Without an oid, the role was dropped by a call that
+// could not tell of it: then what ends is every session of a role that no longer
+// exists, in all databases of this installation.
+func (d *driver) endFound(ctx context.Context, name string, known details, found []uint32, first *seen) error {
+	for _, oid := range known.oids() {
+		if !slices.Contains(found, oid) {
+			found = append(found, oid)
+		}
 	}
 	targets := targetsOf(name, found)
-	look := func(ctx context.Context) (*seen, error) { return d.sweeps.look(ctx, targets) }
+	look := func(ctx context.Context) (*seen, error) {
+		s := first
+		first = nil
+		if s != nil {
+			return s, nil
+		}
+		return d.lookTogether(ctx, targets)
+	}
 	if len(targets) == 0 {
 		look = func(ctx context.Context) (*seen, error) { return d.look(ctx, nil, d.prefix) }
 	}
@@ -69,7 +98,7 @@ func (d *driver) endDropped(ctx context.Context, name string, known details, fou
 func (d *driver) revokeHolder(ctx context.Context, instance, name string, known details) error {
 	results, err := d.pool.exec(ctx, lockAccount(name))
 	if state(err) == stateUndefinedObject { // dropped by somebody else meanwhile
-		return d.endDropped(ctx, name, known, nil)
+		return d.endFound(ctx, name, known, nil, nil)
 	}
 	if err != nil {
 		return failed("lock a role", err)
@@ -89,7 +118,7 @@ func (d *driver) revokeHolder(ctx context.Context, instance, name string, known 
 	clearing := d.clear(ctx, instance, name)
 	_, err = d.pool.exec(ctx, dropAccount(name))
 	if err == nil {
-		return d.endDropped(ctx, name, known, oid)
+		return d.endFound(ctx, name, known, oid, nil)
 	}
 	if state(err) != stateDependentObjects {
 		return failed("drop a role", err)

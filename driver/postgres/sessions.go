@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // A target is a role whose sessions must end: an oid, and the name that it has
@@ -36,6 +37,12 @@ func (d *driver) look(ctx context.Context, targets []target, prefix string) (*se
 	if err != nil {
 		return nil, err
 	}
+	return readSessions(results), nil
+}
+
+// readSessions reads the two answers to endSessions, which are the last ones.
+func readSessions(results []*pgconn.Result) *seen {
+	results = results[len(results)-2:]
 	s := &seen{opening: map[string]bool{}, open: map[uint32]bool{}}
 	for _, row := range results[0].Rows {
 		s.opening[string(row[0])] = true
@@ -49,7 +56,7 @@ func (d *driver) look(ctx context.Context, targets []target, prefix string) (*se
 			s.open[uint32(oid)] = true
 		}
 	}
-	return s, nil
+	return s
 }
 
 // array reads an array of numbers.
@@ -95,65 +102,4 @@ func endAll(ctx context.Context, oids []uint32, look func(context.Context) (*see
 func (d *driver) endLive(ctx context.Context, name string, oids []uint32) error {
 	targets := targetsOf(name, oids)
 	return endAll(ctx, oids, func(ctx context.Context) (*seen, error) { return d.look(ctx, targets, "") })
-}
-
-// sweeps lets revocations at the same time share their looks: each waits for one
-// that begins after it asked. A look does not end with the call that asked for
-// it, so that is for roles that were dropped only: nothing that a later call
-// makes has their oids.
-type sweeps struct {
-	sweep func([]target) (*seen, error)
-
-	mu      sync.Mutex
-	running bool
-	next    *sweep // what the next look is for; nil if nobody waits
-}
-
-type sweep struct {
-	targets []target
-	done    chan struct{}
-	seen    *seen
-	err     error
-}
-
-func (s *sweeps) look(ctx context.Context, targets []target) (*seen, error) {
-	s.mu.Lock()
-	if s.next == nil {
-		s.next = &sweep{done: make(chan struct{})}
-	}
-	mine := s.next
-	mine.targets = append(mine.targets, targets...)
-	if !s.running {
-		s.running = true
-		go s.run()
-	}
-	s.mu.Unlock()
-	select {
-	case <-mine.done:
-		return mine.seen, mine.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-// run looks until nobody waits.
-func (s *sweeps) run() {
-	for {
-		s.mu.Lock()
-		now := s.next
-		s.next = nil
-		s.running = now != nil
-		s.mu.Unlock()
-		if now == nil {
-			return
-		}
-		now.seen, now.err = s.sweep(now.targets)
-		close(now.done)
-	}
-}
-
-func (d *driver) sweep(targets []target) (*seen, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
-	defer cancel()
-	return d.look(ctx, targets, "")
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // Everything that is sent. Several statements in one string are one round trip
-// and one transaction, which either happens or does not.
+// and, unless they say otherwise, one transaction, which either happens or does not.
 
 // readers is the name of an instance's read-only group.
 func readers(group string) string { return group + readersSuffix }
@@ -62,6 +62,25 @@ func roleOID(name string) string {
 func dropAccount(name string) string {
 	return roleOID(name) + "; DROP ROLE IF EXISTS " + ident(name)
 }
+
+// dropAndEnd drops roles in a transaction of its own, and looks at the sessions
+// once that is committed. It waits for no lock for long.
+func dropAndEnd(names []string, targets []target) string {
+	look := endSessions(targets, "")
+	if len(names) == 0 {
+		return look
+	}
+	oids := make([]string, len(names))
+	for i, name := range names {
+		oids[i] = "pg_catalog.to_regrole(" + literal(ident(name)) + ")::oid"
+	}
+	return "BEGIN; SET LOCAL lock_timeout TO " + milliseconds(heldLimit) +
+		"; SELECT " + strings.Join(oids, ", ") +
+		"; DROP ROLE IF EXISTS " + idents(names) + "; COMMIT; " + look
+}
+
+// dropAndEndOIDs is which result of dropAndEnd holds the oids that the roles had.
+const dropAndEndOIDs = 2
 
 // lockAccount keeps new sessions out.
 func lockAccount(name string) string {
