@@ -30,7 +30,7 @@ func (c *Call) Object() (Object, error) {
 	if err := checkType(c.R.Header.Get("Content-Type")); err != nil {
 		return nil, err
 	}
-	body, err := c.read()
+	body, err := c.Body()
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +48,8 @@ func checkType(contentType string) error {
 	return bindery.Errorf(bindery.CodeInvalid, "the content type of the body must be application/json")
 }
 
-func (c *Call) read() ([]byte, error) {
+// Body reads the body to its end. Errors: CodeTooLarge; CodeInvalid where it breaks off.
+func (c *Call) Body() ([]byte, error) {
 	tooLarge := bindery.Errorf(bindery.CodeTooLarge, "the body is larger than %d bytes", c.maxBody)
 	if c.R.ContentLength > c.maxBody {
 		c.Header().Set("Connection", "close") // rather than read it all to reach the next request

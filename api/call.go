@@ -23,7 +23,8 @@ type Call struct {
 	Face     string // of [Face]
 	Method   string // one of HTTP's own, else "OTHER"
 	Route    string // the pattern; empty where none matched
-	Platform string // who asked, once proven
+	Platform string // who asked, once proven: a platform of the service broker face,
+	Caller   string // or the name of a key or an identity
 	Status   int    // of the answer
 	Bytes    int    // of its body
 	Code     bindery.Code
@@ -34,6 +35,7 @@ type Call struct {
 	params  [maxParams]param
 	nparams int
 	wrote   bool
+	broken  bool // by us, after the answer had begun
 }
 
 const maxParams = 2

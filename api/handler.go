@@ -107,14 +107,14 @@ func (h *Handler) log(c *Call) {
 		level = slog.LevelDebug
 	case errors.Is(c.Cause, context.Canceled) && c.R.Context().Err() != nil:
 		// The caller hung up while we were reading for it: nobody's fault here.
-	case c.Status >= http.StatusInternalServerError:
+	case c.broken, c.Status >= http.StatusInternalServerError:
 		level = slog.LevelError
 	}
 	ctx := context.WithoutCancel(c.R.Context())
 	if !h.Log.Enabled(ctx, level) {
 		return
 	}
-	attrs := [10]slog.Attr{
+	attrs := [11]slog.Attr{
 		slog.String("method", c.Method),
 		slog.String("route", cmp.Or(c.Route, "none")),
 		slog.Int("status", c.Status),
@@ -125,12 +125,16 @@ func (h *Handler) log(c *Call) {
 		slog.String("remote", c.R.RemoteAddr),
 	}
 	n := 8
+	if c.Caller != "" {
+		attrs[n] = slog.String("caller", c.Caller)
+		n++
+	}
 	if c.Code != "" {
 		attrs[n] = slog.String("code", string(c.Code))
 		n++
 	}
 	// Below 500 the caller was told what was wrong; a cause might repeat what it sent.
-	if c.Cause != nil && c.Status >= http.StatusInternalServerError {
+	if c.Cause != nil && (c.broken || c.Status >= http.StatusInternalServerError) {
 		attrs[n] = slog.String("cause", c.Cause.Error())
 		n++
 	}

@@ -9,7 +9,8 @@ import (
 
 // A Route is a method and a pattern such as "/v2/things/{thing}". A segment in
 // braces matches any one segment of the path, an empty one included (the face
-// refuses it with a better text than "not found").
+// refuses it with a better text than "not found"); one such as "{thing}:verb"
+// matches what ends in ":verb".
 type Route struct {
 	Method, Pattern string
 	Serve           func(*Call) error
@@ -24,20 +25,39 @@ type Router struct{ routes []compiled }
 
 type compiled struct {
 	Route
-	segments []string
+	segments []segment
 }
+
+// A segment is a literal, or a parameter and what must follow it.
+type segment struct{ param, literal string }
 
 // NewRouter takes the routes in the order in which they are tried.
 func NewRouter(routes ...Route) *Router {
 	rt := &Router{}
 	for _, r := range routes {
-		rt.routes = append(rt.routes, compiled{r, strings.Split(strings.TrimPrefix(r.Pattern, "/"), "/")})
+		var segments []segment
+		for s := range strings.SplitSeq(strings.TrimPrefix(r.Pattern, "/"), "/") {
+			name, suffix, _ := strings.Cut(s, "}")
+			if name, ok := strings.CutPrefix(name, "{"); ok {
+				segments = append(segments, segment{name, suffix})
+			} else {
+				segments = append(segments, segment{literal: s})
+			}
+		}
+		rt.routes = append(rt.routes, compiled{r, segments})
 	}
 	return rt
 }
 
 // longest is the number of segments that a path can have and still match something.
 const longest = 8
+
+// Knows reports whether a route has the call's path, with any method.
+func (rt *Router) Knows(c *Call) bool {
+	var buf [longest]string
+	path, ok := split(c.R.URL.EscapedPath(), buf[:0])
+	return ok && slices.ContainsFunc(rt.routes, func(r compiled) bool { return r.match(path) })
+}
 
 // Serve finds the route and serves it. Errors: CodeNotFound; a [Refusal] with
 // 405 for a path that knows other methods only; whatever the route returns.
@@ -67,8 +87,8 @@ func (rt *Router) Serve(c *Call) error {
 		}
 		c.Route = r.Pattern
 		for i, s := range r.segments {
-			if s[0] == '{' {
-				c.params[c.nparams] = param{s[1 : len(s)-1], path[i]}
+			if s.param != "" {
+				c.params[c.nparams] = param{s.param, strings.TrimSuffix(path[i], s.literal)}
 				c.nparams++
 			}
 		}
@@ -87,7 +107,7 @@ func (r *compiled) match(path []string) bool {
 		return false
 	}
 	for i, s := range r.segments {
-		if s[0] != '{' && s != path[i] {
+		if s.param == "" && s.literal != path[i] || !strings.HasSuffix(path[i], s.literal) {
 			return false
 		}
 	}
