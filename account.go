@@ -35,7 +35,9 @@ type Account struct {
 	Material Secret
 	// Details are facts, not secrets, that the backend told: a JSON object, for
 	// example a role's oid. Nil until the account is live.
-	Details          json.RawMessage
+	Details json.RawMessage
+	// Expires is when it must be dead; zero: it does not expire.
+	Expires          time.Time
 	State            AccountState
 	Created, Updated time.Time
 	// Proof says how its end was confirmed; empty while it is not gone.

@@ -67,6 +67,10 @@ type InstanceSpec struct {
 type AccountRequest struct {
 	Name       string          // of the account to be
 	Parameters json.RawMessage // the binding's, checked against the plan's schema; nil when none
+	// Expires is when the account must be dead; zero: it does not expire.
+	Expires time.Time
+	// Item is what the account got from its server's stock, of a kind that has one.
+	Item StockItem
 }
 
 // Ensured is what Ensure learned of an account, to be kept with it.
@@ -102,6 +106,54 @@ type Restarter interface {
 	Incarnation(ctx context.Context) (string, error)
 }
 
+// A Prover can show that an account that was revoked is dead.
+type Prover interface {
+	// Prove looks for the account and its sessions on the server, and tries to use
+	// its credential as an application would. The proof says in words what showed
+	// that it is dead: it is absent, has no session, and a login was refused because
+	// of the credential. [ErrAlive] where it still lets somebody in. Any other error:
+	// nobody can say (the server is unreachable, or refuses for another reason).
+	Prove(ctx context.Context, spec InstanceSpec, account Account) (proof string, err error)
+}
+
+// ErrAlive is the answer of a Prover whose account still works.
+var ErrAlive = Errorf(CodeConflict, "the credential still works")
+
+// A Stocker is a driver whose accounts are taken from a stock of credentials that
+// were given to it. The engine takes one in the transaction that records the account.
+type Stocker interface {
+	// Stock returns the names of all items, in the order in which they are given out.
+	Stock() []string
+	// Return is called for what an unbind put into quarantine. ok: the item may be
+	// given out again, with the material where that is not empty; otherwise an operator decides.
+	Return(ctx context.Context, item StockItem) (material Secret, ok bool, err error)
+}
+
+// A Publisher is a driver that publishes which certificates it revoked.
+type Publisher interface {
+	// Chain is the certificates of the authority, PEM, its own first.
+	Chain(ctx context.Context) ([]byte, error)
+	// CRL is the signed revocation list, DER (RFC 5280, section 5), and when it was signed.
+	CRL(ctx context.Context) (der []byte, signed time.Time, err error)
+	// OCSP answers a request (RFC 6960), both DER. CodeInvalid for what is no request.
+	OCSP(ctx context.Context, request []byte) ([]byte, error)
+}
+
+// Capability finds a capability of a driver, or of the one that it wraps.
+func Capability[T any](d Driver) (T, bool) {
+	for {
+		c, ok := d.(T)
+		if ok {
+			return c, true
+		}
+		w, ok := d.(interface{ Unwrap() Driver })
+		if !ok {
+			return c, false
+		}
+		d = w.Unwrap()
+	}
+}
+
 // A Server is a configured backend server.
 type Server struct {
 	Name         string
@@ -118,6 +170,10 @@ type Server struct {
 	Timeout time.Duration
 	// Settings are the kind's own, as a JSON object.
 	Settings json.RawMessage
+	// Secrets are those that the kind needs beside the password, by name.
+	Secrets map[string]Secret
+	// Store is where a kind that is its own server (a certificate authority) keeps its tables.
+	Store Store
 }
 
 // ServerTLS says how Bindery's own connection to a server is secured.
@@ -136,6 +192,19 @@ type PublicAddress struct {
 	CA   string // PEM, given to applications with the credential; may be empty
 }
 
+// Revocation is what the end of an account promises.
+type Revocation string
+
+// The promises.
+const (
+	// RevocationProven: the account is gone, its sessions too, and that is shown; see [Prover].
+	RevocationProven Revocation = "proven"
+	// RevocationExpires: what was given out validates by itself until it expires.
+	RevocationExpires Revocation = "expires"
+	// RevocationReleased: the set lives on; only the binding ends.
+	RevocationReleased Revocation = "released"
+)
+
 // A Kind is one sort of backend: what driver.Kinds lists.
 type Kind struct {
 	// Open makes the driver of one server. It does no I/O: a server that is down
@@ -144,6 +213,15 @@ type Kind struct {
 	// CheckServer checks a server's Settings, CheckPlan a plan's. Both read only,
 	// refuse unknown keys and name every problem.
 	CheckServer, CheckPlan func(settings json.RawMessage) error
+	// CheckSecrets checks a server's Secrets and Password, as CheckServer does; nil: it takes no Secrets.
+	CheckSecrets func(password Secret, secrets map[string]Secret) error
+	// Local says that there is no server to reach: address, username and tls make no sense.
+	Local bool
+	// Revocation is what a plan with these settings promises; nil: [RevocationProven].
+	Revocation func(settings json.RawMessage) Revocation
+	// CredentialSchema is the JSON Schema (draft-04) of the credential object of a
+	// plan with these settings and aliases; nil: it is not described.
+	CredentialSchema func(settings json.RawMessage, aliases []string) json.RawMessage
 	// Exclusive says whether a plan with these settings takes a server to itself.
 	Exclusive func(settings json.RawMessage) bool
 	// Schemas returns the draft-04 schemas of a plan's parameters, as JSON; nil for none.

@@ -49,6 +49,9 @@ type Tx interface {
 	AuthMethods() AuthMethods
 	IdentityBindings() IdentityBindings
 	Authentications() Authentications
+	Stock() Stock
+	Authorities() Authorities
+	Certificates() Certificates
 }
 
 // A Page asks for at most Limit rows whose Row is greater than After, in order
@@ -249,3 +252,43 @@ var (
 	ErrNameTaken       = Errorf(CodeConflict, "the name is taken")
 	ErrIdentifierTaken = Errorf(CodeConflict, "the identifier is taken")
 )
+
+// Stock is the table of what was taken from stocks; see [Stocker].
+type Stock interface {
+	// Take gives the account the first of these items of the server that nobody
+	// has, and that is not in quarantine. CodeQuota where there is none.
+	Take(ctx context.Context, server string, items []string, accountRow int64) (StockItem, error)
+	// OfAccount returns what an account took. CodeNotFound.
+	OfAccount(ctx context.Context, accountRow int64) (StockItem, error)
+	// ByName returns an item that was taken once. CodeNotFound.
+	ByName(ctx context.Context, server, name string) (StockItem, error)
+	// Save writes every field of i where the row's state is still from. CodeBusy otherwise.
+	Save(ctx context.Context, i StockItem, from StockState) error
+	// List pages through the items of a server that were taken once.
+	List(ctx context.Context, server string, p Page) ([]StockItem, error)
+}
+
+// Authorities is the table of certificate authorities, one for each server of such a kind.
+type Authorities interface {
+	// Add records a new one. CodeConflict where the server has one.
+	Add(ctx context.Context, a Authority) error
+	// Get returns the one of a server. CodeNotFound.
+	Get(ctx context.Context, server string) (Authority, error)
+	// NextCRL raises the number of the authority's revocation list, and returns it.
+	NextCRL(ctx context.Context, server string) (int64, error)
+}
+
+// Certificates is the table of certificates that authorities issued.
+type Certificates interface {
+	// Add records a new one. CodeConflict where the authority issued the serial number, or one for the name, before.
+	Add(ctx context.Context, c IssuedCertificate) error
+	// BySerial and ByName return one. CodeNotFound.
+	BySerial(ctx context.Context, server, serial string) (IssuedCertificate, error)
+	ByName(ctx context.Context, server, name string) (IssuedCertificate, error)
+	// Revoke records when a certificate was revoked, where it was not before. CodeNotFound.
+	Revoke(ctx context.Context, server, name string, at time.Time) error
+	// List pages through those of a server that expire after then: the revoked ones, or the others.
+	List(ctx context.Context, server string, revoked bool, after time.Time, p Page) ([]IssuedCertificate, error)
+	// Prune removes up to limit that expired before then, and says how many.
+	Prune(ctx context.Context, before time.Time, limit int) (int, error)
+}

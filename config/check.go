@@ -322,11 +322,17 @@ func (c *checker) serverList(list []Server) []bindery.Server {
 				c.addf(p+".settings", "%v", err)
 			}
 		}
+		secrets := c.secrets(p, s, kind)
 		d := bindery.Server{
 			Name: s.Name, Kind: s.Kind, Address: s.Address, Username: s.Username,
-			Password: s.Password.Secret(), Timeout: s.Timeout, Settings: s.Settings.Raw(),
+			Password: s.Password.Secret(), Timeout: s.Timeout, Settings: s.Settings.Raw(), Secrets: secrets,
 		}
-		if c.address(p+".address", s.Address, false) {
+		switch {
+		case kind.Local:
+			if s.Address != "" || s.Username != "" || s.TLS != nil {
+				c.addf(p, "kind %s is its own server: address, username and tls make no sense", s.Kind)
+			}
+		case c.address(p+".address", s.Address, false):
 			// Two names for one server would each take the other's accounts for strays.
 			key := s.Kind + " " + strings.ToLower(s.Address)
 			if other, taken := addresses[key]; taken {
@@ -344,6 +350,32 @@ func (c *checker) serverList(list []Server) []bindery.Server {
 		d.TLS = c.serverTLS(p+".tls", s.Name, s.TLS)
 		c.public(p+".public", s.Public, &d)
 		out = append(out, d)
+	}
+	return out
+}
+
+// secrets returns a server's secrets by name.
+func (c *checker) secrets(p string, s *Server, kind bindery.Kind) map[string]bindery.Secret {
+	out := make(map[string]bindery.Secret, len(s.Secrets))
+	for i, n := range s.Secrets {
+		at := at(p+".secrets", i)
+		switch _, twice := out[n.Name]; {
+		case n.Name == "":
+			c.addf(at+".name", "is missing")
+		case twice:
+			c.addf(at+".name", "%.63q is given twice", n.Name)
+		case !n.Value.Set():
+			c.addf(at+".value", "is missing")
+		}
+		out[n.Name] = n.Value.Secret()
+	}
+	switch {
+	case kind.CheckSecrets != nil:
+		if err := kind.CheckSecrets(s.Password.Secret(), out); err != nil {
+			c.addf(p, "%v", err)
+		}
+	case len(out) > 0 && s.Kind != "":
+		c.addf(p+".secrets", "kind %s takes none", s.Kind)
 	}
 	return out
 }

@@ -137,13 +137,20 @@ type Options struct {
 type Server struct {
 	Name     string        `yaml:"name" doc:"Its name in the store: instances stay on it, so it must not change while it is in use."`
 	Kind     string        `yaml:"kind" doc:"What it is."`
-	Address  string        `yaml:"address" doc:"host:port by which Bindery administers it."`
+	Address  string        `yaml:"address" doc:"host:port by which Bindery administers it. A kind that is its own server has none."`
 	Username string        `yaml:"username" doc:"Bindery's own account there."`
 	Password Ref           `yaml:"password" doc:"Its password."`
+	Secrets  []NamedSecret `yaml:"secrets" doc:"What the kind needs beside the password; its page in docs/kinds names them."`
 	TLS      *ServerTLS    `yaml:"tls" doc:"Bindery's own connection; {} verifies with the system's CAs. Left out: no TLS."`
 	Public   Public        `yaml:"public" doc:"The address that goes into credentials, where it differs."`
 	Timeout  time.Duration `yaml:"timeout" doc:"Bounds one call." default:"30s"`
 	Settings Object        `yaml:"settings" doc:"The kind's own."`
+}
+
+// NamedSecret is a secret that a kind asks for by name.
+type NamedSecret struct {
+	Name  string `yaml:"name" doc:"As the kind calls it."`
+	Value Ref    `yaml:"value" doc:"The secret."`
 }
 
 // ServerTLS is how Bindery's own connection to a server is secured.

@@ -43,6 +43,9 @@ type driver struct {
 	busy         prometheus.Gauge
 }
 
+// Unwrap is for [bindery.Capability].
+func (d *driver) Unwrap() bindery.Driver { return d.Driver }
+
 // measure is deferred with what it returns when a call begins.
 func (d *driver) measure(method string, err *error) func() {
 	begun := time.Now()

@@ -313,6 +313,17 @@ func (s *slot) Inventory(ctx context.Context, yield func(bindery.Found) error) e
 	return do(s, func(d bindery.Driver) error { return d.Inventory(ctx, yield) })
 }
 
+// Unwrap is for [bindery.Capability]. A call on what it returns may fail where a
+// reload replaces the driver meanwhile.
+func (s *slot) Unwrap() bindery.Driver {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.now == nil {
+		return nil
+	}
+	return s.now.driver
+}
+
 // Close does nothing: backends closes drivers.
 func (*slot) Close() error { return nil }
 

@@ -51,7 +51,7 @@ func (s *service) tryReload(ctx context.Context) error {
 	if err := errors.Join(platforms.Set(platformsOf(cfg)), tokens.Set(tokensOf(cfg))); err != nil {
 		return err
 	}
-	change, err := s.backends.prepare(cfg.BackendServers(s.store.Installation()))
+	change, err := s.backends.prepare(s.servers(cfg))
 	if err != nil {
 		return err
 	}

@@ -126,7 +126,7 @@ func newService(ctx context.Context, st streams, file string) (_ *service, err e
 		return nil, err
 	}
 	s.backends = &backends{kinds: driver.Kinds, metrics: s.metrics, log: s.log}
-	change, err := s.backends.prepare(cfg.BackendServers(s.store.Installation()))
+	change, err := s.backends.prepare(s.servers(cfg))
 	if err != nil {
 		return nil, err
 	}
@@ -143,6 +143,15 @@ func newService(ctx context.Context, st streams, file string) (_ *service, err e
 		return nil, err
 	}
 	return s, s.listen()
+}
+
+// servers are those of a configuration, as their drivers are opened.
+func (s *service) servers(cfg *config.Config) []bindery.Server {
+	out := cfg.BackendServers(s.store.Installation())
+	for i := range out {
+		out[i].Store = s.store
+	}
+	return out
 }
 
 // keeps refuses a configuration that lacks what live instances need.
