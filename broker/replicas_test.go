@@ -82,6 +82,44 @@ func TestWhatAnotherReplicaRemovedStaysRemoved(t *testing.T) {
 	}
 }
 
+// Whoever ends an operation ends its context too, which can be while what it
+// made too late is being taken back.
+func TestATakingBackOutlivesItsOperation(t *testing.T) {
+	t.Parallel()
+	began, release := make(chan struct{}, 10), make(chan struct{})
+	w := newWorld(t, func(w *world) {
+		w.queue.Workers, w.SyncBudget = 1, 50*time.Millisecond
+		w.Drivers = func(string) (bindery.Driver, bool) { return late{w.driver, began, release}, true }
+	})
+	other := w.replica()
+	w.provision("i", "small")
+	r, err := w.Bind(t.Context(), polls, bindRequest("i", "b"))
+	if err != nil || r.Outcome != broker.Accepted {
+		t.Fatalf("got %v and %v, want it accepted", r.Outcome, err)
+	}
+	row, _ := bindery.ParseToken(r.Operation)
+	<-began
+	other.unbind("i", "b")
+	var interrupted atomic.Bool
+	w.failStore(func(table, method string) error {
+		// The only one that looks them up in this process.
+		if table == "accounts" && method == "OfBinding" {
+			w.queue.Interrupt(row)
+			interrupted.Store(true)
+		}
+		return nil
+	})
+	close(release)
+	w.SyncBudget = patience
+	w.bind(bindRequest("i", "last")) // after that one, on the only worker
+	if !interrupted.Load() {
+		t.Error("nothing was taken back")
+	}
+	if names := w.onServer(t.Context()); len(names) != 1 {
+		t.Errorf("the server has %v, want the last account only", names)
+	}
+}
+
 func TestARestoreMakesTheSameCredentialWorkAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
