@@ -1,6 +1,6 @@
-// Package devserver starts real servers privately: a redis-server or a
-// PostgreSQL of its own on a free port of 127.0.0.1, protected by a random
-// password, with all its files in one directory. `bindery dev`, the tests and
+// Package devserver starts real servers privately: a redis-server, a
+// PostgreSQL or an OpenID provider of its own on a free port of 127.0.0.1,
+// protected by a random password, with all its files in one directory. `bindery dev`, the tests and
 // the benchmarks use it, so none of them needs anything but the programs to be
 // installed, and none disturbs a server that is already there.
 //
@@ -8,7 +8,7 @@
 //
 //	StartRedis ──► running ──Pause──► paused
 //	StartPostgres    │ ▲ ◄──Resume──────┘
-//	                 │ └──Start───┐
+//	StartOIDC        │ └──Start───┐
 //	                 └─Stop/Kill─► stopped ──Remove──► gone
 //
 // A start waits for either a login that works or the end of the process, and

@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"bindery/devserver"
 )
@@ -59,6 +60,34 @@ func Postgres(t testing.TB, v Version, options ...func(*devserver.PostgresOption
 	Check(t, err)
 	end(t, p.Process)
 	return p
+}
+
+// OIDC starts an OpenID provider for this test alone. Unless an option says
+// otherwise it speaks TLS.
+func OIDC(t testing.TB, options ...func(*devserver.OIDCOptions)) *devserver.OIDC {
+	t.Helper()
+	o := devserver.OIDCOptions{Dir: dir(t), Modules: oidcModules()}
+	pki, err := devserver.OpenPKI(dir(t), time.Now)
+	Check(t, err)
+	certificate, err := pki.Server()
+	Check(t, err)
+	o.TLS = &certificate
+	for _, set := range options {
+		set(&o)
+	}
+	p, err := devserver.StartOIDC(t.Context(), o)
+	Check(t, err)
+	end(t, p.Process)
+	return p
+}
+
+// oidcModules is where scripts/install-servers has put npm's oidc-provider; empty if nowhere.
+func oidcModules() string {
+	found := inRepository("oidc-provider", "*")
+	if len(found) == 0 {
+		return ""
+	}
+	return found[len(found)-1]
 }
 
 // EachPostgres runs a test on the oldest and on the newest PostgreSQL, beside each other.
@@ -139,19 +168,19 @@ func Check(t testing.TB, err error) {
 }
 
 var installed = sync.OnceValue(func() []devserver.PostgresBinaries {
-	return devserver.FindPostgres(inRepository()...)
+	return devserver.FindPostgres(inRepository("postgres", "*", "bin")...)
 })
 
-// inRepository finds the PostgreSQLs that scripts/install-servers has put into
-// the repository that the test is part of.
-func inRepository() []string {
+// inRepository finds what scripts/install-servers has put into the repository
+// that the test is part of.
+func inRepository(pattern ...string) []string {
 	d, err := os.Getwd()
 	if err != nil {
 		return nil
 	}
 	for ; d != filepath.Dir(d); d = filepath.Dir(d) {
 		if _, err := os.Stat(filepath.Join(d, "go.mod")); err == nil {
-			found, err := filepath.Glob(filepath.Join(d, ".cache", "postgres", "*", "bin"))
+			found, err := filepath.Glob(filepath.Join(append([]string{d, ".cache"}, pattern...)...))
 			if err != nil {
 				return nil
 			}
