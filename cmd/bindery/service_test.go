@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -60,11 +61,12 @@ catalog:
       - {id: p-2, name: two, description: d, servers: [r2]}
 `
 
-// start runs a service on servers that are not there.
-func start(t *testing.T) (*service, *logBuffer, func() error) {
+// start runs a service on servers that are not there. The pairs are texts of its
+// configuration and what stands in their place.
+func start(t *testing.T, pairs ...string) (*service, *logBuffer, func() error) {
 	t.Helper()
 	dir := t.TempDir()
-	write(t, dir, "c.yaml", serviceFile)
+	write(t, dir, "c.yaml", strings.NewReplacer(pairs...).Replace(serviceFile))
 	write(t, dir, "key", seal.NewKey().Reveal())
 	write(t, dir, "pw", "password-1")
 	write(t, dir, "token", "token-token-token-1")
@@ -272,6 +274,69 @@ func TestReloadSaysWhatNeedsARestart(t *testing.T) {
 	if !strings.Contains(log.String(), `"key":"limits"`) || strings.Contains(log.String(), `"key":"log"`) {
 		t.Errorf("log: %s", log)
 	}
+}
+
+// A request that waits for an operation, and the operation, which waits for a
+// server that never answers, get half of limits.drain each, one after the other.
+func TestRequestsAndOperationsShareTheDrainLimit(t *testing.T) {
+	t.Parallel()
+	const limit = 4 * time.Second
+	var c net.ListenConfig
+	silent, err := c.Listen(t.Context(), "tcp", "127.0.0.1:0") // the kernel accepts, and nobody answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	s, log, end := start(t, "127.0.0.1:1'", silent.Addr().String()+"', timeout: 1m", "metrics:", "limits: {drain: "+limit.String()+"}\nmetrics:")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, s.listeners[0].url()+"/v2/service_instances/i",
+		strings.NewReader(`{"service_id":"o-1","plan_id":"p-1","organization_guid":"o","space_guid":"s"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth("u", "password-1")
+	req.Header.Set("X-Broker-API-Version", "2.17")
+	cut := make(chan time.Time, 1)
+	go func() {
+		res, err := http.DefaultClient.Do(req)
+		if err == nil {
+			_ = res.Body.Close()
+			t.Errorf("the request was answered with %d", res.StatusCode)
+		}
+		cut <- time.Now()
+	}()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !inProgress(t, s) {
+		<-tick.C
+	}
+	began := time.Now()
+	if err := end(); err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	whole := time.Since(began)
+	first := (<-cut).Sub(began)
+	if first < limit/2 || first >= limit {
+		t.Errorf("the request was cut after %v, want half of %v", first, limit)
+	}
+	if whole < first+limit/2-time.Second || whole >= limit+limit/2 {
+		t.Errorf("it ended after %v, the request after %v, want %v in all", whole, first, limit)
+	}
+	if !strings.Contains(log.String(), "requests did not end in time") || strings.Contains(log.String(), "operations did not end in time") {
+		t.Errorf("log: %s", log)
+	}
+}
+
+// inProgress says whether an operation was recorded.
+func inProgress(t *testing.T, s *service) bool {
+	t.Helper()
+	var all []bindery.Operation
+	if err := s.store.View(t.Context(), func(tx bindery.Tx) (err error) {
+		all, err = tx.Operations().List(t.Context(), bindery.OperationFilter{State: bindery.OpInProgress}, bindery.Page{Limit: 1})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return len(all) > 0
 }
 
 // fake counts what is done with it; Ensure takes until release is closed.
