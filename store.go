@@ -191,8 +191,8 @@ type ServiceTypes interface {
 	Get(ctx context.Context, row int64) (ServiceType, error)
 	ByName(ctx context.Context, name string) (ServiceType, error)
 	ByUUID(ctx context.Context, uuid string) (ServiceType, error)
-	// Save writes every field of s where the row's revision is one less than s's.
-	// CodeBusy otherwise; [ErrNameTaken].
+	// Save writes every field of s but its UUID where the row's revision is one less
+	// than s's. CodeBusy otherwise; [ErrNameTaken].
 	Save(ctx context.Context, s ServiceType) error
 	// Remove removes it. From then on its auth methods and bindings are found by
 	// nothing, and their names and identifiers are free; [ServiceTypes.Purge] removes
@@ -205,12 +205,14 @@ type ServiceTypes interface {
 
 // AuthMethods is the table of auth methods.
 type AuthMethods interface {
-	// Add records a new one. CodeConflict where the service type has one for the host.
+	// Add records a new one. CodeConflict where the service type has one for the
+	// host, CodeNotFound where there is no such service type.
 	Add(ctx context.Context, m AuthMethod) error
 	// ByHost returns the one of a service type for a host. CodeNotFound.
 	ByHost(ctx context.Context, serviceRow int64, host string) (AuthMethod, error)
-	// Save is as that of service types; CodeConflict as at Add.
+	// Save is as that of service types, with the errors of Add.
 	Save(ctx context.Context, m AuthMethod) error
+	// Remove removes it. CodeNotFound.
 	Remove(ctx context.Context, row int64) error
 	// List pages through all of them, or through those of some service types.
 	List(ctx context.Context, services []int64, p Page) ([]AuthMethod, error)
@@ -220,11 +222,13 @@ type AuthMethods interface {
 type IdentityBindings interface {
 	// Add records a new one. [ErrIdentifierTaken] where another one of the same
 	// service type, host and auth type has one of its keys; else [ErrNameTaken].
+	// CodeNotFound where there is no such service type.
 	Add(ctx context.Context, b IdentityBinding) error
 	// ByName returns one. CodeNotFound.
 	ByName(ctx context.Context, name string) (IdentityBinding, error)
 	// Save is as that of service types, with the errors of Add. It leaves LastAuth alone.
 	Save(ctx context.Context, b IdentityBinding) error
+	// Remove removes it. CodeNotFound. What is recorded of its authentications stays until pruned.
 	Remove(ctx context.Context, row int64) error
 	List(ctx context.Context, f IdentityBindingFilter, p Page) ([]IdentityBinding, error)
 }

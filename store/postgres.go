@@ -96,6 +96,17 @@ func (e *postgresStore) view(ctx context.Context, f func(*tx) error) error {
 	return e.run(ctx, &sql.TxOptions{Isolation: sql.LevelSerializable, ReadOnly: true}, f)
 }
 
+// look is one round trip. It is tried again where a connection turns out to be
+// dead: a look changes nothing.
+func (e *postgresStore) look(ctx context.Context, f func(*tx) error) error {
+	for again := 0; ; again++ {
+		t := &tx{store: e.store, s: pgSession{e.db}}
+		if err := f(t); t.spoiled == 0 || again == 2 || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
 func (e *postgresStore) run(ctx context.Context, o *sql.TxOptions, f func(*tx) error) error {
 	var err error
 	for attempt := range maxAttempts {
@@ -170,10 +181,16 @@ func (e *postgresStore) begin(ctx context.Context, o *sql.TxOptions) (*sql.Tx, e
 
 func (e *postgresStore) close() error { return e.db.Close() }
 
-type pgSession struct{ tx *sql.Tx }
+// A pgSession runs statements within a transaction, or each on its own.
+type pgSession struct {
+	on interface {
+		ExecContext(ctx context.Context, text string, args ...any) (sql.Result, error)
+		QueryContext(ctx context.Context, text string, args ...any) (*sql.Rows, error)
+	}
+}
 
 func (s pgSession) exec(ctx context.Context, text string, args []any) (int64, error) {
-	r, err := s.tx.ExecContext(ctx, numbered(text), args...)
+	r, err := s.on.ExecContext(ctx, numbered(text), args...)
 	if err != nil {
 		return 0, err
 	}
@@ -181,7 +198,7 @@ func (s pgSession) exec(ctx context.Context, text string, args []any) (int64, er
 }
 
 func (s pgSession) query(ctx context.Context, text string, args []any, _ bool) (*sql.Rows, error) {
-	return s.tx.QueryContext(ctx, numbered(text), args...)
+	return s.on.QueryContext(ctx, numbered(text), args...)
 }
 
 func (pgSession) fault(err error) fault { return postgresFault(err) }

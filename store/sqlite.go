@@ -127,24 +127,34 @@ func (e *sqliteStore) update(ctx context.Context, f func(*tx) error) error {
 	return e.writer.update(ctx, f)
 }
 
-// view runs f in the caller's goroutine: what it panics with is the caller's.
-func (e *sqliteStore) view(ctx context.Context, f func(*tx) error) error {
+// reader takes a connection; it is given back to readers.
+func (e *sqliteStore) reader(ctx context.Context) (*conn, error) {
 	var c *conn
 	select {
 	case <-ctx.Done():
-		return ended(ctx)
+		return nil, ended(ctx)
 	case <-e.writer.stopped:
-		return errClosed
+		return nil, errClosed
 	case c = <-e.readers:
 	}
-	defer func() { e.readers <- c }()
-	if c == nil {
-		opened, err := connect(ctx, e.reading)
-		if err != nil {
-			return domain(ctx, err, sqliteFault(err))
-		}
-		c = opened
+	if c != nil {
+		return c, nil
 	}
+	c, err := connect(ctx, e.reading)
+	if err != nil {
+		e.readers <- nil
+		return nil, domain(ctx, err, sqliteFault(err))
+	}
+	return c, nil
+}
+
+// view runs f in the caller's goroutine: what it panics with is the caller's.
+func (e *sqliteStore) view(ctx context.Context, f func(*tx) error) error {
+	c, err := e.reader(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { e.readers <- c }()
 	if err := c.do("BEGIN"); err != nil {
 		return domain(ctx, err, sqliteFault(err))
 	}
@@ -156,11 +166,27 @@ func (e *sqliteStore) view(ctx context.Context, f func(*tx) error) error {
 			c = nil
 		}
 	}()
-	err := f(t)
+	err = f(t)
 	if err == nil && t.spoiled != 0 {
 		return unavailable(t.cause) // f took no notice of what it could not read
 	}
 	return err
+}
+
+func (e *sqliteStore) look(ctx context.Context, f func(*tx) error) error {
+	c, err := e.reader(ctx)
+	if err != nil {
+		return err
+	}
+	t := &tx{store: e.store, s: c}
+	defer func() {
+		if t.spoiled != 0 {
+			c.close() // not worth keeping
+			c = nil
+		}
+		e.readers <- c
+	}()
+	return f(t)
 }
 
 // close also ends an engine that did not open whole.

@@ -47,6 +47,8 @@ type Store struct {
 type engine interface {
 	update(ctx context.Context, f func(*tx) error) error
 	view(ctx context.Context, f func(*tx) error) error
+	// look is view for an f that runs one statement: it needs no transaction around it.
+	look(ctx context.Context, f func(*tx) error) error
 	close() error
 }
 

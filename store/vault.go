@@ -137,7 +137,8 @@ var (
 	bindingParameters  = column{"bindings", "parameters"}
 	accountMaterial    = column{"accounts", "material"}
 	operationRequest   = column{"operations", "request"}
-	sealedColumns      = []column{instanceParameters, bindingParameters, accountMaterial, operationRequest}
+	authMethodMaterial = column{"auth_methods", "material"}
+	sealedColumns      = []column{instanceParameters, bindingParameters, accountMaterial, operationRequest, authMethodMaterial}
 )
 
 // at appends the place of a value to buf.

@@ -13,7 +13,7 @@ const (
 	DriverSeconds = "bindery_driver_call_duration_seconds"
 	// DriverBusy is how many calls a backend has to answer right now, by kind and server.
 	DriverBusy = "bindery_driver_calls_in_flight"
-	// StoreTransactions counts transactions, by method (update, view) and outcome.
+	// StoreTransactions counts transactions, by method (update, view, resolve) and outcome.
 	StoreTransactions = "bindery_store_transactions_total"
 	// StoreSeconds measures them, by method; waiting for others' commits included.
 	StoreSeconds = "bindery_store_transaction_duration_seconds"

@@ -14,13 +14,15 @@ func (m *Metrics) Store(s bindery.Store) bindery.Store {
 	return &store{
 		Store: s, m: m,
 		update: m.storeSeconds.WithLabelValues("update"), view: m.storeSeconds.WithLabelValues("view"),
+		resolve: m.storeSeconds.WithLabelValues("resolve"), resolved: m.storeTransactions.WithLabelValues("resolve", outcome(nil)),
 	}
 }
 
 type store struct {
 	bindery.Store
-	m            *Metrics
-	update, view prometheus.Observer
+	m                     *Metrics
+	update, view, resolve prometheus.Observer
+	resolved              prometheus.Counter
 }
 
 func (s *store) Update(ctx context.Context, f func(bindery.Tx) error) error {
@@ -37,4 +39,18 @@ func (s *store) View(ctx context.Context, f func(bindery.Tx) error) error {
 	s.view.Observe(time.Since(begun).Seconds())
 	s.m.storeTransactions.WithLabelValues("view", outcome(err)).Inc()
 	return err
+}
+
+func (s *store) Resolve(
+	ctx context.Context, service, host string, auth bindery.AuthType, keys bindery.IdentityKeys,
+) (bindery.Resolution, error) {
+	begun := time.Now()
+	out, err := s.Store.Resolve(ctx, service, host, auth, keys)
+	s.resolve.Observe(time.Since(begun).Seconds())
+	if err == nil {
+		s.resolved.Inc()
+	} else {
+		s.m.storeTransactions.WithLabelValues("resolve", outcome(err)).Inc()
+	}
+	return out, err
 }

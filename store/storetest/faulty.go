@@ -10,7 +10,7 @@ import (
 // Faulty returns a store that does what s does, except that fault is asked before
 // every call and its error, where it has one, is returned instead. It is told the
 // table and the method: "accounts" and "Save". The calls of the store itself have
-// table "store" and methods "Update", "View", "NewID", "Ping", and "Commit": the end
+// table "store" and methods "Update", "View", "NewID", "Resolve", "Ping", and "Commit": the end
 // of a function given to Update, where an error undoes everything.
 //
 // fault may be called by many goroutines at once.
@@ -49,6 +49,12 @@ func (s faulty) NewID(ctx context.Context) (int64, error) {
 	return s.Store.NewID(ctx)
 }
 
+func (s faulty) Resolve(
+	ctx context.Context, service, host string, auth bindery.AuthType, keys bindery.IdentityKeys,
+) (bindery.Resolution, error) {
+	return ask(s.fault, "store", "Resolve", func() (bindery.Resolution, error) { return s.Store.Resolve(ctx, service, host, auth, keys) })
+}
+
 func (s faulty) Ping(ctx context.Context) error {
 	if err := s.fault("store", "Ping"); err != nil {
 		return err
@@ -69,6 +75,18 @@ func (t faultyTx) Operations() bindery.Operations {
 }
 func (t faultyTx) Events() bindery.Events       { return faultyEvents{t.Tx.Events(), t.fault} }
 func (t faultyTx) Processes() bindery.Processes { return faultyProcesses{t.Tx.Processes(), t.fault} }
+func (t faultyTx) ServiceTypes() bindery.ServiceTypes {
+	return faultyServiceTypes{t.Tx.ServiceTypes(), t.fault}
+}
+func (t faultyTx) AuthMethods() bindery.AuthMethods {
+	return faultyAuthMethods{t.Tx.AuthMethods(), t.fault}
+}
+func (t faultyTx) IdentityBindings() bindery.IdentityBindings {
+	return faultyIdentityBindings{t.Tx.IdentityBindings(), t.fault}
+}
+func (t faultyTx) Authentications() bindery.Authentications {
+	return faultyAuthentications{t.Tx.Authentications(), t.fault}
+}
 
 // ask calls f unless there is a fault.
 func ask[T any](fault func(table, method string) error, table, method string, f func() (T, error)) (T, error) {

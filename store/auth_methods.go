@@ -1,0 +1,130 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+
+	"bindery"
+)
+
+type authMethods struct{ *tx }
+
+func (t *tx) AuthMethods() bindery.AuthMethods { return authMethods{t} }
+
+const authMethodColumns = `id, uuid, service_row, host, port, kind, revision, created, updated, seal_key, material`
+
+// Those of removed service types are not there.
+var selectAuthMethod = `SELECT s.uuid, ` + prefixed("m.", authMethodColumns) +
+	` FROM service_types s CROSS JOIN auth_methods m WHERE s.removed = 0 AND m.service_row = s.id`
+
+func (t authMethods) all(ctx context.Context, text string, args ...any) ([]bindery.AuthMethod, error) {
+	var out []bindery.AuthMethod
+	var material []sealed
+	err := t.each(ctx, selectAuthMethod+text, args, true, func(rows *sql.Rows) error {
+		var m bindery.AuthMethod
+		var v sealed
+		var created, updated int64
+		err := rows.Scan(&m.ServiceUUID, &m.Row, &m.UUID, &m.ServiceRow, &m.Host, &m.Port, (*string)(&m.Kind), &m.Revision,
+			&created, &updated, &v.key, &v.value)
+		m.Created, m.Updated = fromMicros(created), fromMicros(updated)
+		out, material = append(out, m), append(material, v)
+		return err
+	})
+	// A data key may have to be read first, which a connection can do only when the rows are.
+	for i := 0; err == nil && i < len(out); i++ {
+		out[i].Material, err = t.open(ctx, authMethodMaterial, out[i].Row, material[i].key, material[i].value)
+	}
+	return out, err
+}
+
+// A sealed value as it is kept.
+type sealed struct {
+	key   sql.NullInt64
+	value []byte
+}
+
+var errHostTaken = bindery.Errorf(bindery.CodeConflict, "the host has an auth method")
+
+// free checks that the service type is there, and has no other auth method for the host.
+func (t authMethods) free(ctx context.Context, m bindery.AuthMethod) error {
+	if err := t.live(ctx, m.ServiceRow); err != nil {
+		return err
+	}
+	var one int
+	taken, err := t.get(ctx, `SELECT 1 FROM auth_methods WHERE service_row = ? AND host = ? AND id <> ?`,
+		[]any{m.ServiceRow, m.Host, m.Row}, &one)
+	if err == nil && taken {
+		return errHostTaken
+	}
+	return err
+}
+
+var addAuthMethod = `INSERT INTO auth_methods (` + authMethodColumns + `) VALUES (` + marks(authMethodColumns) + `) ON CONFLICT DO NOTHING`
+
+func (t authMethods) Add(ctx context.Context, m bindery.AuthMethod) error {
+	if err := t.free(ctx, m); err != nil {
+		return err
+	}
+	key, sealed := t.store.vault.seal(authMethodMaterial, m.Row, m.Material)
+	n, err := t.exec(ctx, addAuthMethod, m.Row, m.UUID, m.ServiceRow, m.Host, m.Port, string(m.Kind), m.Revision,
+		micros(m.Created), micros(m.Updated), key, sealed)
+	if err == nil && n == 0 {
+		return errTaken
+	}
+	return err
+}
+
+func (t authMethods) ByHost(ctx context.Context, serviceRow int64, host string) (bindery.AuthMethod, error) {
+	found, err := t.all(ctx, ` AND s.id = ? AND m.host = ?`, serviceRow, host)
+	if err == nil && len(found) == 0 {
+		err = notFound("auth method")
+	}
+	if err != nil {
+		return bindery.AuthMethod{}, err
+	}
+	return found[0], nil
+}
+
+func (t authMethods) Save(ctx context.Context, m bindery.AuthMethod) error {
+	// The row's own service type may be another one, and removed.
+	var one int
+	found, err := t.get(ctx, `SELECT 1 FROM auth_methods m JOIN service_types s ON s.id = m.service_row
+		WHERE m.id = ? AND m.revision = ? AND s.removed = 0`, []any{m.Row, m.Revision - 1}, &one)
+	if err == nil && !found {
+		err = errMoved
+	}
+	if err == nil {
+		err = t.free(ctx, m)
+	}
+	if err != nil {
+		return err
+	}
+	key, sealed := t.store.vault.seal(authMethodMaterial, m.Row, m.Material)
+	return t.settled(t.change(ctx, `UPDATE auth_methods SET service_row = ?, host = ?, port = ?, kind = ?, revision = ?,
+		created = ?, updated = ?, seal_key = ?, material = ? WHERE id = ? AND revision = ?`,
+		m.ServiceRow, m.Host, m.Port, string(m.Kind), m.Revision, micros(m.Created), micros(m.Updated), key, sealed,
+		m.Row, m.Revision-1))
+}
+
+func (t authMethods) Remove(ctx context.Context, row int64) error {
+	return t.removeOf(ctx, "auth_methods", "auth method", row)
+}
+
+// removeOf removes a row that belongs to a service type.
+func (t *tx) removeOf(ctx context.Context, table, what string, row int64) error {
+	n, err := t.exec(ctx, `DELETE FROM `+table+` WHERE id = ? AND service_row IN (SELECT id FROM service_types WHERE removed = 0)`, row)
+	if err == nil && n == 0 {
+		return notFound(what)
+	}
+	return err
+}
+
+func (t authMethods) List(ctx context.Context, services []int64, p bindery.Page) ([]bindery.AuthMethod, error) {
+	if len(services) == 0 {
+		return t.all(ctx, ` AND m.id > ? ORDER BY m.id LIMIT ?`, p.After, pageSize(p))
+	}
+	return merged(services, p, func(m bindery.AuthMethod) int64 { return m.Row },
+		func(service, last int64) ([]bindery.AuthMethod, error) {
+			return t.all(ctx, ` AND s.id = ? AND m.id > ? AND m.id <= ? ORDER BY m.id LIMIT ?`, service, p.After, last, pageSize(p))
+		})
+}
