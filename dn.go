@@ -174,12 +174,22 @@ func writeEscaped(b *strings.Builder, text string) {
 			b.WriteByte('\\')
 			b.WriteByte(digits[c>>4])
 			c = digits[c&0xf]
-		case strings.IndexByte(`,+"\<>;`, c) >= 0,
-			c == ' ' && (i == 0 || i == len(text)-1),
-			c == '#' && i == 0:
+		case isSpecial(text, i):
 			b.WriteByte('\\')
 		}
 		b.WriteByte(c)
+	}
+}
+
+// isSpecial reports whether RFC 4514, section 2.4, has the value's byte at i escaped by a backslash.
+func isSpecial(value string, i int) bool {
+	switch c := value[i]; c {
+	case ' ':
+		return i == 0 || i == len(value)-1
+	case '#':
+		return i == 0
+	default:
+		return strings.IndexByte(`,+"\<>;`, c) >= 0
 	}
 }
 

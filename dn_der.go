@@ -55,8 +55,13 @@ func decodeString(id byte, content []byte) (text string, ok bool) {
 		return wideString(content, 4)
 	default:
 		// What these types allow is less than ASCII, and authorities were never strict about it.
-		return string(content), !slices.ContainsFunc(content, func(c byte) bool { return c >= utf8.RuneSelf })
+		text = string(content)
+		return text, isASCII(text)
 	}
+}
+
+func isASCII(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0
 }
 
 func latin1(b []byte) string {

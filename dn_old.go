@@ -90,10 +90,10 @@ func (d DN) OldForm() (text string, whole bool) {
 	text = strings.Join(middle, ",")
 	// These two are written as they are, and with a comma even where nothing else is there.
 	if email := form[oldPlace(oidEmail)]; len(email) > 0 {
-		text = joinOld("E", email, strings.Clone) + "," + text
+		text = joinOld("E", email, asIs) + "," + text
 	}
 	if dc := form[oldPlace(oidDC)]; len(dc) > 0 {
-		text += "," + joinOld("DC", dc, strings.Clone)
+		text += "," + joinOld("DC", dc, asIs)
 	}
 	return text, whole
 }
@@ -110,14 +110,16 @@ func joinOld(name string, values []string, escape func(string) string) string {
 func escapeOld(value string) string {
 	var b strings.Builder
 	for i := range len(value) {
-		c := value[i]
-		if strings.IndexByte(`,+"\<>;`, c) >= 0 || c == ' ' && (i == 0 || i == len(value)-1) || c == '#' && i == 0 {
+		if isSpecial(value, i) {
 			b.WriteByte('\\')
 		}
-		b.WriteByte(c)
+		b.WriteByte(value[i])
 	}
 	return b.String()
 }
+
+// asIs is the missing escape of the old service.
+func asIs(value string) string { return value }
 
 // key is the key of an old form: of the values by type, so that the order across
 // types does not matter, while that of the values of one type does.
@@ -135,11 +137,19 @@ func (f oldForm) key() string {
 // readOldForm reads a text as an old form, if it can be one: each type in one
 // place, in an order in which the old service wrote them, and nothing that it dropped.
 func readOldForm(text string) (form oldForm, ok bool) {
-	whole := strings.Trim(text, " ")
+	text = strings.TrimLeft(text, " ")
 	// Where pkix.Name was empty, its comma stood all the same.
-	text = strings.Replace(whole, ",,DC=", ",DC=", 1)
-	text = strings.TrimSuffix(strings.TrimPrefix(text, ","), ",")
-	empty := text != whole
+	bare := strings.TrimSuffix(strings.TrimPrefix(strings.Replace(text, ",,DC=", ",DC=", 1), ","), ",")
+	if bare != text {
+		if form, ok := readInOrder(bare, [][]int{{oldPlace(oidEmail), oldPlace(oidDC)}}); ok {
+			return form, true
+		}
+	}
+	return readInOrder(text, oldOrders)
+}
+
+// readInOrder reads a text whose types stand in one of the orders.
+func readInOrder(text string, orders [][]int) (form oldForm, ok bool) {
 	rdns, err := parseCommas(text, true)
 	if err != nil || len(rdns) == 0 {
 		return oldForm{}, false
@@ -147,20 +157,26 @@ func readOldForm(text string) (form oldForm, ok bool) {
 	var places []int
 	for _, r := range slices.Backward(rdns) {
 		place := oldPlace(r[0].oid)
-		if place < 0 || empty && r[0].oid != oidEmail && r[0].oid != oidDC {
-			return oldForm{}, false
-		}
 		for _, a := range r {
-			if a.oid != r[0].oid || a.der != "" || oldSingle(a.oid) && (len(r) > 1 || a.text == "") {
+			if place < 0 || a.oid != r[0].oid || a.der != "" || oldSingle(a.oid) && (len(r) > 1 || a.text == "") {
 				return oldForm{}, false
 			}
 			form[place] = append(form[place], a.text)
 		}
 		places = append(places, place)
 	}
-	return form, slices.ContainsFunc(oldOrders, func(order []int) bool {
-		return slices.IsSortedFunc(places, func(a, b int) int {
-			return slices.Index(order, a) - slices.Index(order, b)
-		}) && len(slices.Compact(slices.Clone(places))) == len(places)
-	})
+	return form, slices.ContainsFunc(orders, func(order []int) bool { return standsIn(order, places) })
+}
+
+// standsIn reports whether order has all the places, one after the other, each once.
+func standsIn(order, places []int) bool {
+	last := -1
+	for _, place := range places {
+		at := slices.Index(order, place)
+		if at <= last {
+			return false
+		}
+		last = at
+	}
+	return true
 }

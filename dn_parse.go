@@ -259,6 +259,8 @@ func typeFollows(s string) bool {
 // OpenSSL escapes from 3.0 on and did not before; so one that is not escaped
 // begins an attribute only where a type and = follow. Bytes outside of printable
 // ASCII are \xHH; printable ones never are, and such a sequence is then the value's own.
+// Bytes that are not UTF-8 are Latin-1: they come from a T61String. (A BMPString
+// is printed in a way that says something else; it has to be typed.)
 func parseOneLine(text string) ([]rdn, error) {
 	rest := strings.TrimLeft(text, " ")
 	if !typeFollowsAt(rest[1:]) {
@@ -309,7 +311,9 @@ func oneLineEnd(s string) int {
 	return len(s)
 }
 
+// oneLineValue decodes a value.
 func oneLineValue(s string) (string, error) {
+	whole := s
 	value := make([]byte, 0, len(s))
 	for s != "" {
 		if len(s) >= 2 && s[0] == '\\' && (s[1] == '/' || s[1] == '+') {
@@ -324,7 +328,14 @@ func oneLineValue(s string) (string, error) {
 		}
 		value, s = append(value, s[0]), s[1:]
 	}
-	return string(value), nil
+	switch {
+	case utf8.Valid(value):
+		return string(value), nil
+	case !isASCII(whole): // it has characters besides, so these bytes were none
+		return "", errDN("a value is not UTF-8")
+	default:
+		return latin1(value), nil
+	}
 }
 
 // looksLikeType reports whether name has the shape of an attribute type (RFC
