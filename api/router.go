@@ -52,13 +52,6 @@ func NewRouter(routes ...Route) *Router {
 // longest is the number of segments that a path can have and still match something.
 const longest = 8
 
-// Knows reports whether a route has the call's path, with any method.
-func (rt *Router) Knows(c *Call) bool {
-	var buf [longest]string
-	path, ok := split(c.R.URL.EscapedPath(), buf[:0])
-	return ok && slices.ContainsFunc(rt.routes, func(r compiled) bool { return r.match(path) })
-}
-
 // Serve finds the route and serves it. Errors: CodeNotFound; a [Refusal] with
 // 405 for a path that knows other methods only; whatever the route returns.
 // HEAD is served wherever GET is.

@@ -309,7 +309,7 @@ func TestEveryCodeIsTranslated(t *testing.T) {
 			if s == 422 && words[code] == "" && a != instanceUpdate {
 				t.Errorf("action %d: %s is a 422 without a word", a, code)
 			}
-			if (s >= 500) != (code == bindery.CodeUnavailable || code == bindery.CodeTimeout || code == bindery.CodeInternal) {
+			if (s >= 500) != (code == bindery.CodeUnavailable || code == bindery.CodeUpstream || code == bindery.CodeTimeout || code == bindery.CodeInternal) {
 				t.Errorf("action %d: %s is %d", a, code, s)
 			}
 			if s == 410 && a != poll && a != instanceRemove && a != bindingRemove {
