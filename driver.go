@@ -23,6 +23,7 @@ type Driver interface {
 	AccountDriver
 	// Inventory calls yield for every instance and account of this installation
 	// that the server has, in no particular order, until yield returns an error.
+	// [ErrNoInventory] where the server cannot tell.
 	Inventory(ctx context.Context, yield func(Found) error) error
 	// Close lets connections go. Calls under way may fail.
 	Close() error
@@ -105,6 +106,9 @@ type Pinger interface {
 type Restarter interface {
 	Incarnation(ctx context.Context) (string, error)
 }
+
+// ErrNoInventory is the answer of a driver whose server cannot list accounts.
+var ErrNoInventory = Errorf(CodeUnsupported, "this kind of server cannot list its accounts")
 
 // A Prover can show that an account that was revoked is dead.
 type Prover interface {

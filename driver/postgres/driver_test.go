@@ -49,6 +49,7 @@ func suite(p *devserver.Postgres) drivertest.Server {
 		Open: func(t testing.TB, installation string) bindery.Driver {
 			return openDriver(t, p, installation, callTimeout)
 		},
+		Kind:          postgres.Kind,
 		Timeout:       callTimeout,
 		Login:         login,
 		IsAuthFailure: isAuthFailure,

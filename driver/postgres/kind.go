@@ -19,8 +19,11 @@ var Kind = bindery.Kind{
 	},
 	Exclusive: func(json.RawMessage) bool { return false },
 	Schemas:   schemas,
-	Aliases:   []string{aliasJDBC, aliasMinibroker},
-	Tags:      []string{"postgresql", "postgres", "relational"},
+
+	CredentialSchema: credentialSchema,
+
+	Aliases: []string{aliasJDBC, aliasMinibroker},
+	Tags:    []string{"postgresql", "postgres", "relational"},
 }
 
 // schemas returns the schemas of a plan's parameters. Settings that parsePlan

@@ -29,8 +29,9 @@ var Kind = bindery.Kind{
 	Schemas: func(json.RawMessage) (create, update, bind json.RawMessage) {
 		return slices.Clone(noParameters), slices.Clone(noParameters), slices.Clone(bindingParameters)
 	},
-	Aliases: []string{aliasMinibroker},
-	Tags:    []string{"redis", "cache", "key-value"},
+	CredentialSchema: credentialSchema,
+	Aliases:          []string{aliasMinibroker},
+	Tags:             []string{"redis", "cache", "key-value"},
 }
 
 // A driver is bindery.Driver for one Redis server.

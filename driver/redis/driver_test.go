@@ -62,6 +62,7 @@ func promise(t *testing.T, r *devserver.Redis, adjust func(*bindery.Server)) dri
 		Open: func(t testing.TB, installation string) bindery.Driver {
 			return openAt(t, installation, r.Addr)
 		},
+		Kind:          redis.Kind,
 		Timeout:       callTimeout,
 		Login:         login,
 		IsAuthFailure: isAuthFailure,

@@ -22,6 +22,8 @@ func getUser(name string) []any { return []any{"ACL", "GETUSER", name} }
 
 func listUsers() []any { return []any{"ACL", "USERS"} }
 
+func listClients() []any { return []any{"CLIENT", "LIST"} }
+
 func saveUsers() []any { return []any{"ACL", "SAVE"} }
 
 // setUser makes a user that may send the commands, to keys and channels that
