@@ -1,9 +1,13 @@
 package exchange
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
 
 	"bindery"
 )
@@ -19,10 +23,26 @@ type Caller struct {
 	RequestID string
 }
 
-// A Service is the identity face's whole work, safe for many callers at once.
-type Service struct{}
+// allowed refuses what the key may not do to the service types of these names.
+func (c Caller) allowed(names ...string) error {
+	if c.Services == nil {
+		return nil
+	}
+	for _, n := range names {
+		if !slices.Contains(c.Services, n) {
+			return errLimited
+		}
+	}
+	return nil
+}
 
-var errTodo = errors.New("not built yet")
+// changes is allowed for a caller who wants to change something.
+func (c Caller) changes(names ...string) error {
+	if c.ReadOnly {
+		return errReadOnly
+	}
+	return c.allowed(names...)
+}
 
 // What a caller sends of each object: nil is a field that was left out.
 type (
@@ -54,93 +74,165 @@ type (
 	}
 )
 
-// Errors of all methods: CodeInvalid with the texts of the face's table (422
-// there), CodeForbidden where the caller may not, CodeNotFound, CodeConflict,
-// CodeUnavailable.
 
-// CreateServiceType makes a service type.
-func (s *Service) CreateServiceType(ctx context.Context, by Caller, in ServiceTypeInput) (bindery.ServiceType, error) {
-	return bindery.ServiceType{}, errTodo
+// Options say how the identity face works. Zero values are the defaults.
+type Options struct {
+	Now func() time.Time // must be given
+	Log *slog.Logger     // must be given
+
+	// AuthTypes are those that service types may have. Default: x509.
+	AuthTypes []bindery.AuthType
+	// OIDCIdentifier turns the identifier of an oidc binding, as typed, into
+	// issuer#value. Its error is the caller's. nil: the text itself.
+	OIDCIdentifier func(text string) (string, error)
+	// Reserved reports names that no service type may have: those of service offerings. May be nil.
+	Reserved func(name string) bool
+	// HideSecrets shows access keys and headers to nobody, not only not to read-only keys.
+	HideSecrets bool
+
+	// Types are the ways of retrieval. Default: [DefaultTypes].
+	Types []Type
+	// MaxResponse bounds a service's answer, in bytes. Default: 1 MiB.
+	MaxResponse int64
+	// PerHost bounds the calls of one host and port at a time, and MaxWait how
+	// long one more waits for its turn. Defaults: 64, and a second.
+	PerHost int
+	MaxWait time.Duration
+	// After BreakAfter failures in a row, connections that broke or took too long,
+	// a host is not asked for BreakFor; then one call tries it. Defaults: 5, and 5 s.
+	BreakAfter int
+	BreakFor   time.Duration
+
+	// CachedLookups bounds the lookups kept where [bindery.Store.Sole] allows
+	// it, CachedTokens the tokens of the types that cache. Defaults: 16384 each.
+	CachedLookups, CachedTokens int
+
+	// Observe is told of every call of [Service.Token]; may be nil.
+	Observe func(Outcome)
 }
 
-// ServiceType finds one by its name.
-func (s *Service) ServiceType(ctx context.Context, by Caller, name string) (bindery.ServiceType, error) {
-	return bindery.ServiceType{}, errTodo
+// An Outcome is how one call of [Service.Token] went.
+type Outcome struct {
+	Service  string // the service type's name; empty where it is unknown
+	Type     string
+	AuthType bindery.AuthType
+	Code     bindery.Code // empty: it succeeded
+	Duration time.Duration
+	Upstream time.Duration // of the call of the service; 0 where this caller made none
+	// Coalesced: the caller joined a call under way. Cached: no call was needed.
+	Coalesced, Cached bool
 }
 
-// UpdateServiceType changes what in names.
-func (s *Service) UpdateServiceType(ctx context.Context, by Caller, name string, in ServiceTypeInput) (bindery.ServiceType, error) {
-	return bindery.ServiceType{}, errTodo
+// A Service is the identity face's whole work, safe for many callers at once.
+type Service struct {
+	o     Options
+	store bindery.Store
+
+	types map[string]*retrieval
+	names []string // of types, as configured
+
+	cached  bool // lookups are
+	lookups *cache[lookupKey, stamped]
+	stamps  stamps
+	told    *cache[string, struct{}] // identities whose full name the log has said
+
+	tokens  *cache[flightKey, token]
+	flying  sync.Mutex
+	flights map[flightKey]*flight
+	hosts   hosts
+
+	record recorder
+	purge  chan struct{} // wakes the removal of what deleted service types leave
 }
 
-// DeleteServiceType removes one with its auth methods and bindings.
-func (s *Service) DeleteServiceType(ctx context.Context, by Caller, name string) error {
-	return errTodo
+// New returns the service on a store. [Service.Run] must run beside it.
+func New(store bindery.Store, o Options) (*Service, error) {
+	if o.Now == nil || o.Log == nil {
+		return nil, errors.New("the exchange needs a clock and a log")
+	}
+	if len(o.AuthTypes) == 0 {
+		o.AuthTypes = []bindery.AuthType{bindery.AuthX509}
+	}
+	if len(o.Types) == 0 {
+		o.Types = DefaultTypes()
+	}
+	o.MaxResponse = cmp.Or(o.MaxResponse, 1<<20)
+	o.PerHost = cmp.Or(o.PerHost, 64)
+	o.MaxWait = cmp.Or(o.MaxWait, time.Second)
+	o.BreakAfter = cmp.Or(o.BreakAfter, 5)
+	o.BreakFor = cmp.Or(o.BreakFor, 5*time.Second)
+	o.CachedLookups = cmp.Or(o.CachedLookups, 1<<14)
+	o.CachedTokens = cmp.Or(o.CachedTokens, 1<<14)
+	s := &Service{
+		o: o, store: store,
+		cached:  store.Sole(),
+		lookups: newCache[lookupKey, stamped](o.CachedLookups),
+		told:    newCache[string, struct{}](1 << 12),
+		tokens:  newCache[flightKey, token](o.CachedTokens),
+		flights: make(map[flightKey]*flight),
+		purge:   make(chan struct{}, 1),
+	}
+	s.hosts = hosts{o: &s.o, gates: make(map[string]*gate)}
+	var err error
+	s.types, s.names, err = newRetrievals(o)
+	return s, err
 }
 
-// ServiceTypes returns a page of those that the caller may see.
-func (s *Service) ServiceTypes(ctx context.Context, by Caller, p bindery.Page) ([]bindery.ServiceType, error) {
-	return nil, errTodo
+// Run writes down who authenticated, each second, and removes what deleted
+// service types leave behind, until ctx ends. What is not yet written then is
+// written before it returns.
+func (s *Service) Run(ctx context.Context) error {
+	purged := make(chan struct{})
+	go func() {
+		defer close(purged)
+		s.purgeAll(ctx)
+	}()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+			s.flush(ctx)
+		}
+	}
+	<-purged
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastFlush)
+	defer cancel()
+	s.flush(last)
+	return nil
 }
 
-// CreateAuthMethod makes the auth method of a host, which in names.
-func (s *Service) CreateAuthMethod(ctx context.Context, by Caller, service string, in AuthMethodInput) (bindery.AuthMethod, error) {
-	return bindery.AuthMethod{}, errTodo
-}
+const (
+	lastFlush  = 5 * time.Second
+	purgeChunk = 500
+	purgeAgain = time.Minute // after an error, or though nobody asked: another process may have ended early
+)
 
-// AuthMethod finds the one of a host.
-func (s *Service) AuthMethod(ctx context.Context, by Caller, service, host string) (bindery.AuthMethod, error) {
-	return bindery.AuthMethod{}, errTodo
-}
-
-// UpdateAuthMethod changes what in names.
-func (s *Service) UpdateAuthMethod(ctx context.Context, by Caller, service, host string, in AuthMethodInput) (bindery.AuthMethod, error) {
-	return bindery.AuthMethod{}, errTodo
-}
-
-// DeleteAuthMethod removes the one of a host.
-func (s *Service) DeleteAuthMethod(ctx context.Context, by Caller, service, host string) error {
-	return errTodo
-}
-
-// AuthMethods returns a page of those that the caller may see.
-func (s *Service) AuthMethods(ctx context.Context, by Caller, p bindery.Page) ([]bindery.AuthMethod, error) {
-	return nil, errTodo
-}
-
-// CreateBinding makes a binding. own is the identity that the caller itself
-// proved by certificate, whose name is taken where in has no identifier; nil for none.
-func (s *Service) CreateBinding(ctx context.Context, by Caller, name string, in BindingInput, own *bindery.Identity) (bindery.IdentityBinding, error) {
-	return bindery.IdentityBinding{}, errTodo
-}
-
-// Binding finds one by its name.
-func (s *Service) Binding(ctx context.Context, by Caller, name string) (bindery.IdentityBinding, error) {
-	return bindery.IdentityBinding{}, errTodo
-}
-
-// UpdateBinding changes what in names.
-func (s *Service) UpdateBinding(ctx context.Context, by Caller, name string, in BindingInput) (bindery.IdentityBinding, error) {
-	return bindery.IdentityBinding{}, errTodo
-}
-
-// DeleteBinding removes one.
-func (s *Service) DeleteBinding(ctx context.Context, by Caller, name string) error { return errTodo }
-
-// Bindings returns a page of those that the caller may see.
-func (s *Service) Bindings(ctx context.Context, by Caller, p bindery.Page) ([]bindery.IdentityBinding, error) {
-	return nil, errTodo
-}
-
-// BindingsOf returns a page of those of a service type on a host; with an
-// identifier, those that it means, in any spelling. CodeNotFound where the service type or host is unknown.
-func (s *Service) BindingsOf(ctx context.Context, by Caller, service, host, identifier string, p bindery.Page) ([]bindery.IdentityBinding, error) {
-	return nil, errTodo
-}
-
-// Token returns the token that is bound to a proven identity, as JSON. Errors:
-// CodeNotFound and CodeInvalid in the face's order and words, CodeUpstream,
-// CodeTimeout; never with a cause from inside.
-func (s *Service) Token(ctx context.Context, id bindery.Identity, service, host string) (json.RawMessage, error) {
-	return nil, errTodo
+// purgeAll removes the rows of deleted service types: at the start, after each
+// delete, and now and then, since another process may have ended in between.
+func (s *Service) purgeAll(ctx context.Context) {
+	again := time.NewTimer(0)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-again.C:
+		case <-s.purge:
+		}
+		for n := 1; n > 0 && ctx.Err() == nil; {
+			err := s.store.Update(ctx, func(tx bindery.Tx) (err error) {
+				n, err = tx.ServiceTypes().Purge(ctx, purgeChunk)
+				return err
+			})
+			if err != nil {
+				n = 0
+				if ctx.Err() == nil {
+					s.o.Log.WarnContext(ctx, "removing what deleted service types left", "error", err.Error())
+				}
+			}
+		}
+		again.Reset(purgeAgain)
+	}
 }

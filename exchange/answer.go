@@ -1,0 +1,129 @@
+package exchange
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"syscall"
+	"unicode/utf8"
+
+	"bindery"
+)
+
+// What callers hear of a service. Nothing from inside is in it: no address, no
+// key, not what the service said.
+var (
+	errUnreachable = bindery.Errorf(bindery.CodeUpstream, "The service cannot be reached")
+	errBusy        = bindery.Errorf(bindery.CodeUpstream, "The service is busy")
+	errRefused     = bindery.Errorf(bindery.CodeUpstream, "The service refused the request")
+	errGarbage     = bindery.Errorf(bindery.CodeUpstream, "The service gave an answer that has no token")
+	errLate        = bindery.Errorf(bindery.CodeTimeout, "The service did not answer in time")
+
+	errNoType  = errors.New("the type of the service type is not configured")
+	errCrashed = errUnreachable.Because(errors.New("the call panicked"))
+)
+
+// ask makes the call. answered: there was an answer, good or bad. Redirects are
+// answers: following one would send the headers elsewhere.
+func (r *retrieval) ask(q *http.Request) (value json.RawMessage, answered bool, err error) {
+	a, err := r.http.RoundTrip(q)
+	if err != nil {
+		return nil, false, failure(q.Context(), err)
+	}
+	defer func() { _ = a.Body.Close() }() // what matters was read
+	if a.StatusCode != http.StatusOK {
+		// A short answer is read so that the connection can be used again.
+		_, _ = io.CopyN(io.Discard, a.Body, 4<<10)
+		return nil, true, errRefused.Because(fmt.Errorf("status %d", a.StatusCode))
+	}
+	if a.ContentLength > r.max {
+		return nil, true, errGarbage.Because(errTooLong)
+	}
+	b := buffers.Get().(*bytes.Buffer)
+	defer release(b)
+	if _, err := b.ReadFrom(io.LimitReader(a.Body, r.max+1)); err != nil {
+		return nil, false, failure(q.Context(), err)
+	}
+	if int64(b.Len()) > r.max {
+		return nil, true, errGarbage.Because(errTooLong)
+	}
+	value, err = fieldOf(b.Bytes(), r.Field)
+	return value, true, err
+}
+
+var errTooLong = errors.New("it is longer than allowed")
+
+// buffers hold answers while they are read.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+func release(b *bytes.Buffer) {
+	if b.Cap() > 64<<10 {
+		return // one long answer must not be remembered by size
+	}
+	clear(b.Bytes()) // it held a token
+	b.Reset()
+	buffers.Put(b)
+}
+
+// fieldOf takes one field out of a JSON object, as it stands but for white space.
+func fieldOf(object []byte, field string) (json.RawMessage, error) {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(object, &fields) != nil {
+		return nil, errGarbage.Because(errors.New("it is no JSON object")) // the cause could quote it
+	}
+	value, ok := fields[field]
+	if !ok || !utf8.Valid(value) {
+		return nil, errGarbage.Because(fmt.Errorf("it has no field %q", field))
+	}
+	if value[0] == '{' || value[0] == '[' {
+		var b bytes.Buffer
+		if err := json.Compact(&b, value); err != nil {
+			return nil, errGarbage
+		}
+		value = b.Bytes()
+	}
+	return value, nil
+}
+
+// failure is why there was no answer. The transport's errors may quote the URL,
+// in which the access key stands, or what the service sent: only those of known
+// kinds, which do not, are for the log.
+func failure(ctx context.Context, err error) error {
+	if ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return errLate.Because(context.DeadlineExceeded)
+	}
+	answer := errUnreachable
+	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
+		answer = errLate
+	}
+	return answer.Because(safe(err))
+}
+
+func safe(err error) error {
+	if e, ok := errors.AsType[*net.OpError](err); ok {
+		return e
+	}
+	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return e
+	}
+	if e, ok := errors.AsType[tls.AlertError](err); ok {
+		return e
+	}
+	if e, ok := errors.AsType[syscall.Errno](err); ok {
+		return e
+	}
+	for _, known := range []error{io.ErrUnexpectedEOF, io.EOF} {
+		if errors.Is(err, known) {
+			return known
+		}
+	}
+	return errors.New("its answer is not HTTP as it should be")
+}
