@@ -311,10 +311,8 @@ func newConfig(o connOptions) (*pgconn.Config, error) {
 	config.Host, config.Port = host, uint16(port)
 	config.User, config.Password, config.Database = o.user, o.password.Reveal(), o.database
 	config.TLSConfig, config.Fallbacks, config.ValidateConnect = nil, nil, nil
-	if o.tls != nil {
-		if config.TLSConfig, err = tlsConfig(o.tls, host); err != nil {
-			return nil, err
-		}
+	if config.TLSConfig, err = o.tls.Config(host); err != nil {
+		return nil, err
 	}
 	config.ConnectTimeout = o.timeout
 	config.DialFunc = (&net.Dialer{KeepAlive: keepAlive}).DialContext

@@ -3,11 +3,9 @@ package redis
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 
@@ -27,39 +25,15 @@ type facts struct {
 // a renewed one is used.
 func (p *pool) dial(ctx context.Context) (net.Conn, error) {
 	var d net.Dialer
-	if p.server.TLS == nil {
-		return d.DialContext(ctx, "tcp", p.server.Address)
-	}
-	config, err := tlsConfig(*p.server.TLS)
+	host, _, _ := net.SplitHostPort(p.server.Address)
+	config, err := p.server.TLS.Config(host)
 	if err != nil {
 		return nil, err
 	}
+	if config == nil {
+		return d.DialContext(ctx, "tcp", p.server.Address)
+	}
 	return (&tls.Dialer{NetDialer: &d, Config: config}).DialContext(ctx, "tcp", p.server.Address)
-}
-
-func tlsConfig(s bindery.ServerTLS) (*tls.Config, error) {
-	config := &tls.Config{
-		MinVersion: tls.VersionTLS12, ServerName: s.ServerName,
-		InsecureSkipVerify: s.InsecureSkipVerify, //nolint:gosec // the operator's choice, said aloud at start-up
-	}
-	if s.CAFile != "" {
-		pem, err := os.ReadFile(s.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the CA of the server: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s has no certificate", s.CAFile)
-		}
-	}
-	if s.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(s.CertFile, s.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the client certificate: %w", err)
-		}
-		config.Certificates = []tls.Certificate{cert}
-	}
-	return config, nil
 }
 
 // introduce logs in, names the connection and learns what calls depend on.
