@@ -24,7 +24,7 @@ type material struct {
 }
 
 func (m material) seal() bindery.Secret {
-	b, err := json.Marshal(m)
+	b, err := json.Marshal(m) //nolint:gosec // what is made is a Secret
 	if err != nil {
 		panic(err) // texts always marshal
 	}
@@ -93,7 +93,7 @@ func (s *Service) CreateAuthMethod(ctx context.Context, by Caller, service strin
 }
 
 func hostTaken(err error, host string) error {
-	if e, ok := err.(*bindery.Error); ok && e.Code == bindery.CodeConflict { //nolint:errorlint // the store's own answer, not one within
+	if bindery.CodeOf(err) == bindery.CodeConflict {
 		return bindery.Errorf(bindery.CodeConflict, "Auth method object with host: %s already exists", host).Because(err)
 	}
 	return err
@@ -188,9 +188,8 @@ func newHeaders(old, sent map[string]string) (map[string]string, error) {
 
 // isToken is RFC 9110, section 5.6.2.
 func isToken(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || strings.ContainsRune("!#$%&'*+-.^_`|~", r))
-	})
+	const letters = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	return s != "" && strings.Trim(s, letters+"!#$%&'*+-.^_`|~") == ""
 }
 
 // authMethod finds one, which may stand on a host that its service type had: how

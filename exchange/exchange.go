@@ -74,7 +74,6 @@ type (
 	}
 )
 
-
 // Options say how the identity face works. Zero values are the defaults.
 type Options struct {
 	Now func() time.Time // must be given

@@ -27,8 +27,8 @@ type hosts struct {
 type gate struct {
 	slots chan struct{}
 	// Under hosts.mu.
-	users    int // calls under way, or waiting for their turn
-	failures int // in a row
+	users    int       // calls under way, or waiting for their turn
+	failures int       // in a row
 	open     time.Time // zero: the breaker is closed
 	trying   bool
 }

@@ -3,6 +3,7 @@ package exchange
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"slices"
 	"sync/atomic"
@@ -38,7 +39,7 @@ func (s *Service) token(ctx context.Context, id *bindery.Identity, service, host
 	}
 	o.Service, o.Type = l.Service.Name, l.Service.Type
 	if err := check(l, id, host); err != nil {
-		if err == error(errNoBinding) {
+		if errors.Is(err, errNoBinding) {
 			s.record.add(0, bindery.AuthUnbound, now)
 			s.tell(ctx, id, service, host)
 		}
