@@ -70,6 +70,7 @@ var helpers = []string{
 // of our own interfaces.
 var moreForTests = map[string][]string{
 	"api/admin": {"store"},
+	"api/authn": {"store"},
 	"broker":    {"store", "queue", "driver", "driver/redis", "driver/postgres"},
 	"queue":     {"store"},
 	"reconcile": {"store", "driver", "driver/redis", "driver/postgres", "broker", "queue"},
