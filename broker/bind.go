@@ -137,6 +137,9 @@ func (b *Broker) bound(ctx context.Context, c Caller, r BindRequest, parameters 
 		if err != nil {
 			return Result{}, err
 		}
+		if err := b.mayPoll(c, have.OfferingID, have.PlanID); err != nil {
+			return Result{}, err
+		}
 		now, done, err := b.joined(ctx, c, running)
 		switch {
 		case err != nil:

@@ -73,6 +73,9 @@ func (b *Broker) Provision(ctx context.Context, c Caller, r ProvisionRequest) (R
 	case err != nil:
 		return Result{}, err
 	case running.Row != 0:
+		if err := b.mayPoll(c, there.OfferingID, there.PlanID); err != nil {
+			return Result{}, err
+		}
 		return b.instanceResult(ctx, there, running, true)(b.joined(ctx, c, running))
 	case there.Row != 0:
 		return Result{Outcome: Same, Instance: there}, nil

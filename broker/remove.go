@@ -41,7 +41,7 @@ func (b *Broker) Unbind(ctx context.Context, c Caller, r RemoveRequest) (Result,
 		}
 		if joins {
 			running, old = old, bindery.Operation{}
-			return nil
+			return b.mayPoll(c, binding.OfferingID, binding.PlanID)
 		}
 		if err := free(ctx, tx, i); err != nil {
 			return err
@@ -92,12 +92,12 @@ func (b *Broker) Deprovision(ctx context.Context, c Caller, r RemoveRequest) (Re
 		if old, joins, err = b.overtake(ctx, tx, i, bindery.Binding{}); err != nil {
 			return err
 		}
+		if err := b.mayPoll(c, i.OfferingID, i.PlanID); err != nil {
+			return err
+		}
 		if joins {
 			running, old = old, bindery.Operation{}
 			return nil
-		}
-		if err := b.mayPoll(c, i.OfferingID, i.PlanID); err != nil {
-			return err
 		}
 		if b.RefuseBindings {
 			if err := refuseBindings(ctx, tx, i.Row); err != nil {

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"regexp"
 	"testing"
+	"time"
 )
 
 // Only true is permission; what is neither true nor false is malformed.
@@ -124,6 +125,41 @@ func TestSection05RepeatWithoutPermissionIsNeverAccepted(t *testing.T) {
 		for _, a := range []*answer{joined().want(t, 200, 201), old().want(t, 200, 201)} {
 			s.wantLogin(t, credentialsOf(t, a))
 		}
+	})
+}
+
+// Where nobody may wait for the end, a repeat without permission does not either.
+func TestSection05RepeatOnAsyncOnlyPlanIsRefusedAtOnce(t *testing.T) {
+	each(t, func(t *testing.T, s *service) {
+		l := takeLane(t, s)
+		i, b := newID("i"), newID("b")
+		begin := func(method, path, query, body string) {
+			t.Helper()
+			if s.kind == postgresKind || path != instancePath(i) { // on Redis nothing is asked of the server for an instance
+				l.proxy.Hold()
+			}
+			a := full.do(t, method, path+"?"+query+"&accepts_incomplete=true", body).want(t, 200, 201, 202)
+			if a.status == 202 {
+				limit, err := time.ParseDuration(requestWait)
+				if err != nil {
+					t.Fatal(err)
+				}
+				began := time.Now()
+				full.do(t, method, path+"?"+query, body).wantError(t, 422, "AsyncRequired")
+				if took := time.Since(began); took >= limit {
+					t.Errorf("%s %s was refused after %v", method, path, took)
+				}
+				full.do(t, method, path+"?"+query+"&accepts_incomplete=true", body).want(t, 202)
+			} else if path != instancePath(i) {
+				t.Errorf("%s %s: want 202, got %s", method, path, a.shown())
+			}
+			l.proxy.Release()
+			finish(t, path, a)
+		}
+		begin(http.MethodPut, instancePath(i), "", s.provisionBody(l.async))
+		begin(http.MethodPut, bindingPath(i, b), "", s.bindBody(l.async))
+		begin(http.MethodDelete, bindingPath(i, b), s.ids(l.async)[1:], "")
+		begin(http.MethodDelete, instancePath(i), s.ids(l.async)[1:], "")
 	})
 }
 

@@ -119,9 +119,9 @@ func editFullConfig(devDir, retired, maturing string) error {
 		}
 		for _, l := range allLanes {
 			if l.kind == kind {
-				v.Lanes = append(v.Lanes, l.plan, l.other)
-				v.LaneServer[l.plan], v.LaneServer[l.other] = l.name, l.name
-				v.LaneSettings[l.plan], v.LaneSettings[l.other] = v.Base, v.Other
+				v.Lanes = append(v.Lanes, l.plan, l.other, l.async)
+				v.LaneServer[l.plan], v.LaneServer[l.other], v.LaneServer[l.async] = l.name, l.name, l.name
+				v.LaneSettings[l.plan], v.LaneSettings[l.other], v.LaneSettings[l.async] = v.Base, v.Other, "async_required: true, "+v.Base
 			}
 		}
 		if err := fullCatalog.Execute(&b, v); err != nil {

@@ -245,6 +245,7 @@ type lane struct {
 	kind   string
 	plan   string // ids of its plans
 	other  string
+	async  string // for those who can poll
 	proxy  *devserver.Proxy
 	target string // the server's own address
 	port   int
@@ -277,7 +278,7 @@ func startLanes(dir string) (stop func() error, err error) {
 	}
 	add := func(l *lane, p *devserver.Process) (err error) {
 		processes = append(processes, p)
-		l.plan, l.other = "plan-"+l.name, "plan-"+l.name+"-other"
+		l.plan, l.other, l.async = "plan-"+l.name, "plan-"+l.name+"-other", "plan-"+l.name+"-async"
 		if l.proxy, err = devserver.NewProxy(l.target); err != nil {
 			return err
 		}
