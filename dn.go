@@ -17,6 +17,8 @@ const (
 	maxDNText = 8 << 10
 	// maxAttributes bounds how many attribute values a distinguished name has.
 	maxAttributes = 128
+	// maxTypeName bounds an attribute type, by name or in dotted decimals.
+	maxTypeName = 256
 )
 
 // A DN is a distinguished name by its meaning: a sequence of RDNs, the most
@@ -64,7 +66,9 @@ func DNFromDER(raw []byte) (DN, error) {
 			if err != nil {
 				return DN{}, err
 			}
-			decoded.oid = a.Type.String()
+			if decoded.oid = a.Type.String(); len(decoded.oid) > maxTypeName {
+				return DN{}, errDN("an attribute type is too long")
+			}
 			rdns[i] = append(rdns[i], decoded)
 		}
 	}

@@ -132,7 +132,7 @@ func encodeElement(id, content []byte) []byte {
 	case n <= 0xff:
 		length = []byte{0x81, byte(n)}
 	default:
-		length = []byte{0x82, byte(n >> 8), byte(n)}
+		length = []byte{0x82, byte(n >> 8 & 0xff), byte(n & 0xff)}
 	}
 	return slices.Concat(id, length, content)
 }

@@ -130,7 +130,7 @@ func (p *commaParser) skipSpaces() { p.rest = strings.TrimLeft(p.rest, " ") }
 // attribute reads up to the next separator, or the end.
 func (p *commaParser) attribute() (attribute, error) {
 	p.skipSpaces()
-	name, _, ok := strings.Cut(p.rest, "=")
+	name, ok := cutType(p.rest)
 	if !ok {
 		return attribute{}, errDN("a type or its = is missing")
 	}
@@ -209,7 +209,7 @@ func (p *commaParser) plainValue(loose bool) (string, error) {
 	for p.rest != "" {
 		c := p.rest[0]
 		switch {
-		case isSeparator(c) && !(loose && !typeFollows(p.rest[1:])):
+		case isSeparator(c) && (!loose || typeFollows(p.rest[1:])):
 			return string(value[:end]), nil
 		case c == '"':
 			return "", errDN("a quotation mark is not escaped")
@@ -250,7 +250,7 @@ func (p *commaParser) escape() (byte, error) {
 
 // typeFollows reports whether a type and its = come next.
 func typeFollows(s string) bool {
-	name, _, ok := strings.Cut(strings.TrimLeft(s, " "), "=")
+	name, ok := cutType(strings.TrimLeft(s, " "))
 	return ok && looksLikeType(strings.TrimRight(name, " "))
 }
 
@@ -290,8 +290,15 @@ func parseOneLine(text string) ([]rdn, error) {
 
 // typeFollowsAt is typeFollows without spaces: the one-line form adds none.
 func typeFollowsAt(s string) bool {
-	name, _, ok := strings.Cut(s, "=")
+	name, ok := cutType(s)
 	return ok && looksLikeType(name)
+}
+
+// cutType is what stands before the next =. It looks no further than a type can
+// be long, so that a text of nothing but separators is read in linear time.
+func cutType(s string) (name string, ok bool) {
+	name, _, ok = strings.Cut(s[:min(len(s), maxTypeName+1)], "=")
+	return name, ok
 }
 
 // oneLineEnd is where a value ends.
@@ -378,5 +385,5 @@ func numericOID(name string) (oid string, ok bool) {
 			return "", false
 		}
 	}
-	return name, len(arcs) > 1
+	return name, len(arcs) > 1 && len(name) <= maxTypeName
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"bindery"
 )
@@ -150,11 +151,30 @@ func TestNoDER(t *testing.T) {
 	t.Parallel()
 	good := modelName{{{oidCN, "a"}}}.der(t, func(int) int { return 0 })
 	for _, raw := range [][]byte{
-		nil, {0x30}, {0x31, 0}, {0x30, 2, 0x31, 0}, slices.Concat(good, []byte{0}), good[:len(good)-1],
+		nil,
+		{0x30},
+		{0x31, 0},
+		{0x30, 2, 0x31, 0},
+		slices.Concat(good, []byte{0}), good[:len(good)-1],
 		modelName{{{oidCN, strings.Repeat("a", 9000)}}}.der(t, func(int) int { return 0 }),
 	} {
 		if d, err := bindery.DNFromDER(raw); bindery.CodeOf(err) != bindery.CodeInvalid {
 			t.Errorf("DNFromDER(%.20x) = %v, %v", raw, d, err)
+		}
+	}
+}
+
+// A text of nothing but separators takes no longer to read than any other.
+func TestParseDNIsLinear(t *testing.T) {
+	t.Parallel()
+	for _, unit := range []string{"/", "+", ",", "1.", "/1.1", "/a", "+a", "/a+", `\/`, " ", "E=", "/CN=", ";E"} {
+		for _, start := range []string{"", "/CN=", "E=", "DC=a,"} {
+			text := (start + strings.Repeat(unit, 8<<10))[:8<<10]
+			begin := time.Now()
+			_, _ = bindery.IdentifierKeys(bindery.AuthX509, text)
+			if took := time.Since(begin); took > time.Second {
+				t.Errorf("%q and many %q took %v", start, unit, took)
+			}
 		}
 	}
 }
