@@ -3,6 +3,7 @@ package bindery
 import (
 	"encoding/json"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -48,3 +49,14 @@ func Name(installation string, row int64) string {
 
 // NamePrefix is what the names of one installation begin with, and no other's do.
 func NamePrefix(installation string) string { return "bdy_" + installation + "_" }
+
+// IsName reports whether [Name] made the name for this installation. Drivers refuse
+// all others: whatever defect brings one, nothing else on a server is touched.
+func IsName(installation, name string) bool {
+	digits, ours := strings.CutPrefix(name, NamePrefix(installation))
+	if !ours {
+		return false
+	}
+	row, err := strconv.ParseInt(digits, 36, 64)
+	return err == nil && row >= 0 && strconv.FormatInt(row, 36) == digits
+}

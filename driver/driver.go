@@ -3,6 +3,7 @@ package driver
 
 import (
 	"bindery"
+	"bindery/driver/given"
 	"bindery/driver/postgres"
 	"bindery/driver/redis"
 )
@@ -10,6 +11,8 @@ import (
 // Kinds are all kinds of backend, by the name that the configuration gives
 // them. To add one, add a folder and a line.
 var Kinds = map[string]bindery.Kind{
+	"pool":       given.Pool,
 	"postgresql": postgres.Kind,
 	"redis":      redis.Kind,
+	"static":     given.Static,
 }

@@ -7,6 +7,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -159,6 +160,9 @@ func (r *Reconciler) compare(ctx context.Context, s Server, w Wish, report *Repo
 		}
 		return nil
 	})
+	if errors.Is(err, bindery.ErrNoInventory) {
+		return nil // there is nothing to compare with
+	}
 	if err != nil {
 		return err
 	}

@@ -34,8 +34,14 @@ var allowed = map[string][]string{
 	"devserver": {""},
 	"client":    {""},
 
-	"driver":          {"", "driver/postgres", "driver/redis"}, // the list of kinds
+	"driver":          {"*"}, // the list of kinds
+	"driver/given":    {""},
+	"driver/mtls":     {""},
+	"driver/mysql":    {""},
+	"driver/nats":     {""},
+	"driver/oauth":    {""},
 	"driver/postgres": {""},
+	"driver/rabbitmq": {""},
 	"driver/redis":    {""},
 
 	"api":         {""},
@@ -71,6 +77,7 @@ var helpers = []string{
 var moreForTests = map[string][]string{
 	"api/admin": {"store"},
 	"api/authn": {"store"},
+	"exchange":  {"store"},
 	"broker":    {"store", "queue", "driver", "driver/redis", "driver/postgres"},
 	"queue":     {"store"},
 	"reconcile": {"store", "driver", "driver/redis", "driver/postgres", "broker", "queue"},

@@ -20,11 +20,7 @@ func described(f *fixture) {
 			c := f.render(spec, f.account(spec, parameters))
 			raw, err := json.Marshal(c.Object)
 			f.must("encode", err)
-			object, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
-			f.must("decode", err)
-			if err := schema.Validate(object); err != nil {
-				f.Errorf("with aliases %q: %#v", aliases, err) // the text would repeat values
-			}
+			object := f.validate(schema, raw)
 			// A schema that allows everything describes nothing.
 			object.(map[string]any)["no-such-key"] = "x"
 			if schema.Validate(object) == nil {
@@ -43,6 +39,20 @@ func described(f *fixture) {
 			}
 		}
 	}
+}
+
+// validate returns what it read.
+func (f *fixture) validate(s *jsonschema.Schema, raw []byte) any {
+	f.Helper()
+	object, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
+	f.must("decode", err)
+	if bad, ok := errors.AsType[*jsonschema.ValidationError](s.Validate(object)); ok {
+		for _, c := range bad.Causes { // whose texts would repeat values
+			f.Errorf("the credential object does not fit its schema: %q %T", c.InstanceLocation, c.ErrorKind)
+		}
+		f.Error("the credential object does not fit its schema")
+	}
+	return object
 }
 
 func (f *fixture) schema(raw json.RawMessage) *jsonschema.Schema {
