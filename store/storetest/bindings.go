@@ -136,11 +136,13 @@ var bindingTests = map[string]func(world){
 			filter bindery.BindingFilter
 			want   []bindery.Binding
 		}{
-			"live":     {bindery.BindingFilter{}, live},
-			"all":      {bindery.BindingFilter{Removed: true}, all},
-			"platform": {bindery.BindingFilter{Platform: "other"}, ofJ},
-			"instance": {bindery.BindingFilter{InstanceRow: j.Row}, ofJ},
-			"none":     {bindery.BindingFilter{Platform: "platform", InstanceRow: j.Row}, nil},
+			"live":                  {bindery.BindingFilter{}, live},
+			"all":                   {bindery.BindingFilter{Removed: true}, all},
+			"platform":              {bindery.BindingFilter{Platform: "other"}, ofJ},
+			"instance":              {bindery.BindingFilter{InstanceRow: j.Row}, ofJ},
+			"instance id":           {bindery.BindingFilter{InstanceID: j.ID}, ofJ},
+			"another platform's id": {bindery.BindingFilter{Platform: "platform", InstanceID: j.ID}, nil},
+			"none":                  {bindery.BindingFilter{Platform: "platform", InstanceRow: j.Row}, nil},
 		}
 		for name, test := range tests {
 			for _, limit := range []int{0, 2, 100_000} {

@@ -31,6 +31,14 @@ func Run(t *testing.T, open func(t *testing.T) bindery.Store) {
 		"transactions": transactionTests,
 		"races":        raceTests,
 		"models":       modelTests,
+
+		"service types":     serviceTypeTests,
+		"auth methods":      authMethodTests,
+		"identity bindings": identityBindingTests,
+		"authentications":   authenticationTests,
+		"resolve":           resolveTests,
+		"identity races":    identityRaceTests,
+		"identity models":   identityModelTests,
 	}
 	for group, tests := range groups {
 		t.Run(group, func(t *testing.T) {
