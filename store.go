@@ -110,6 +110,7 @@ type Bindings interface {
 // BindingFilter narrows a list; zero fields do not.
 type BindingFilter struct {
 	Platform    string
+	InstanceID  string // as its platform names it
 	InstanceRow int64
 	Removed     bool // removed ones too
 }

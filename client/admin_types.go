@@ -119,6 +119,7 @@ func (c *Admin) Instances(ctx context.Context, f InstanceFilter) iter.Seq2[Admin
 // BindingFilter narrows a list of bindings; zero fields do not.
 type BindingFilter struct {
 	Platform    string
+	InstanceID  string
 	InstanceRow int64
 	Removed     bool // removed ones too
 }
@@ -126,7 +127,8 @@ type BindingFilter struct {
 // Bindings lists bindings, oldest first. An error ends the list.
 func (c *Admin) Bindings(ctx context.Context, f BindingFilter) iter.Seq2[AdminBinding, error] {
 	return list[AdminBinding](ctx, c, "/bindings", url.Values{
-		"platform": {f.Platform}, "instance_row": {number(f.InstanceRow)}, "removed": {flag(f.Removed)},
+		"platform": {f.Platform}, "instance_id": {f.InstanceID}, "instance_row": {number(f.InstanceRow)},
+		"removed": {flag(f.Removed)},
 	})
 }
 

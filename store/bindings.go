@@ -88,6 +88,9 @@ func (t bindings) List(ctx context.Context, f bindery.BindingFilter, p bindery.P
 	if f.Platform != "" {
 		w.and("platform = ?", f.Platform)
 	}
+	if f.InstanceID != "" { // bindings have an index on the row only
+		w.and("instance_row IN (SELECT id FROM instances WHERE guid = ?)", f.InstanceID)
+	}
 	if f.InstanceRow != 0 {
 		w.and("instance_row = ?", f.InstanceRow)
 	}

@@ -194,6 +194,9 @@ func TestListsAreFiltered(t *testing.T) {
 		"/instances?removed=true":                     4,
 		"/bindings?platform=k8s":                      2,
 		"/bindings?instance_row=" + row:               1,
+		"/bindings?instance_id=i-1":                   1,
+		"/bindings?instance_id=i-1&platform=cf":       0, // it is the other platform's
+		"/bindings?instance_id=i-9":                   0,
 		"/operations?state=in+progress":               4,
 		"/operations?state=failed":                    0,
 		"/operations?platform=cf&instance_row=" + row: 1,
@@ -232,7 +235,7 @@ func TestBadQuestions(t *testing.T) {
 	w := start(t)
 	for _, path := range []string{
 		"/instances?limit=0", "/instances?limit=1001", "/instances?limit=x", "/instances?after=x", "/instances?after=-1",
-		"/instances?removed=maybe", "/instances?platform=%00", "/instances?platform=%zz", "/operations?state=done",
+		"/instances?removed=maybe", "/instances?platform=%00", "/bindings?instance_id=%00", "/instances?platform=%zz", "/operations?state=done",
 		"/bindings?instance_row=x", "/accounts", "/accounts?server=s", "/accounts?server=s&state=x", "/events?after=99999999999999999999",
 	} {
 		if status, body := w.call("GET", path, ""); status != http.StatusBadRequest || body["error"] != "invalid" {

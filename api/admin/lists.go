@@ -246,7 +246,8 @@ func (h *Handler) instances(c *api.Call) error {
 func (h *Handler) bindings(c *api.Call) error {
 	a := ask(c)
 	f := bindery.BindingFilter{
-		Platform: a.text("platform"), InstanceRow: a.number("instance_row"), Removed: a.flag("removed"),
+		Platform: a.text("platform"), InstanceID: a.text("instance_id"), InstanceRow: a.number("instance_row"),
+		Removed: a.flag("removed"),
 	}
 	return list(h, c, a,
 		func(ctx context.Context, tx bindery.Tx) ([]bindery.Binding, error) {

@@ -110,13 +110,11 @@ func (s *session) bindingNames(ctx context.Context, instance string) []string {
 		return nil
 	}
 	var names []string
-	for b, err := range admin.Bindings(ctx, client.BindingFilter{}) {
+	for b, err := range admin.Bindings(ctx, client.BindingFilter{InstanceID: id}) {
 		if err != nil || len(names) >= mostNames {
 			break
 		}
-		if b.InstanceID == id {
-			names = append(names, word(bindingName(id, b.ID), string(b.State)))
-		}
+		names = append(names, word(bindingName(id, b.ID), string(b.State)))
 	}
 	return names
 }

@@ -65,15 +65,13 @@ func (s *session) explainAdmin(err error) error {
 }
 
 // printList prints a list as it arrives in JSON, or in one table. A limit of 0 is none.
-func printList[T any](s *session, items iter.Seq2[T, error], limit int, keep func(T) bool, heading []string, row func(T) []string) error {
+func printList[T any](s *session, items iter.Seq2[T, error], limit int, heading []string, row func(T) []string) error {
 	all := []T{}
 	for item, err := range items {
 		if err != nil {
 			return s.explainAdmin(err)
 		}
-		if keep == nil || keep(item) {
-			all = append(all, item)
-		}
+		all = append(all, item)
 		// What is new is at the end.
 		if limit > 0 && len(all) > 2*limit {
 			all = append([]T{}, all[len(all)-limit:]...)
@@ -128,7 +126,7 @@ func instancesCommand(st streams) *cobra.Command {
 		if s.output == "table" {
 			plan = s.planNames(ctx)
 		}
-		return printList(s, admin.Instances(ctx, f), 0, nil,
+		return printList(s, admin.Instances(ctx, f), 0,
 			[]string{"INSTANCE", "PLATFORM", "PLAN", "STATE", "SERVER", "CREATED"},
 			func(i client.AdminInstance) []string {
 				return []string{i.ID, i.Platform, plan(i.ServiceID, i.PlanID), string(i.State), i.Server, showTime(i.Created)}
@@ -155,15 +153,12 @@ func bindingsCommand(st streams) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		var keep func(client.AdminBinding) bool
 		if len(args) == 1 {
-			id, err := s.instanceID(args[0])
-			if err != nil {
+			if f.InstanceID, err = s.instanceID(args[0]); err != nil {
 				return err
 			}
-			keep = func(b client.AdminBinding) bool { return b.InstanceID == id }
 		}
-		return printList(s, admin.Bindings(ctx, f), 0, keep,
+		return printList(s, admin.Bindings(ctx, f), 0,
 			[]string{"INSTANCE", "BINDING", "PLATFORM", "STATE", "PREDECESSOR", "CREATED"},
 			func(b client.AdminBinding) []string {
 				return []string{
@@ -200,7 +195,7 @@ func operationsCommand(st streams) *cobra.Command {
 		if f.State, err = operationState(state); err != nil {
 			return err
 		}
-		return printList(s, admin.Operations(ctx, f), limit, nil,
+		return printList(s, admin.Operations(ctx, f), limit,
 			[]string{"OPERATION", "DOES", "INSTANCE", "BINDING", "STATE", "TRIES", "BEGUN", "PROBLEM"}, operationRow)
 	})
 	c.Flags().StringVar(&state, "state", "", "only those in-progress, succeeded or failed")
@@ -316,7 +311,7 @@ func eventsCommand(st streams) *cobra.Command {
 				return err
 			}
 		}
-		return printList(s, admin.Events(ctx, f), limit, nil,
+		return printList(s, admin.Events(ctx, f), limit,
 			[]string{"AT", "PLATFORM", "WHO", "DID", "INSTANCE", "BINDING", "RESULT", "MESSAGE"},
 			func(e client.AdminEvent) []string {
 				return []string{
