@@ -104,21 +104,22 @@ func (i *Import) take(ctx context.Context, what string, look func(bindery.Tx) (I
 	return got, err
 }
 
-// differ lists the names of what is not the same.
-func differ(pairs ...any) string {
-	var names []string
-	for n := 0; n < len(pairs); n += 3 {
-		if fmt.Sprint(pairs[n+1]) != fmt.Sprint(pairs[n+2]) {
-			names = append(names, pairs[n].(string)) //nolint:errcheck // written below
-		}
-	}
-	return strings.Join(names, ", ")
+// A field of a record, and whether the one that is here has the same in it.
+type compared struct {
+	field string
+	same  bool
 }
 
 // same is the answer for a record whose UUID is there.
-func same(who, differences string) (Imported, error) {
-	if differences != "" {
-		return "", collides(who, "itself", "which is here with another "+differences)
+func same(who string, fields ...compared) (Imported, error) {
+	var others []string
+	for _, f := range fields {
+		if !f.same {
+			others = append(others, f.field)
+		}
+	}
+	if others != nil {
+		return "", collides(who, "itself", "which is here with another "+strings.Join(others, ", "))
 	}
 	return ImportUnchanged, nil
 }
@@ -146,8 +147,9 @@ func (i *Import) ServiceType(ctx context.Context, t bindery.ServiceType) (Import
 	got, err := i.take(ctx, who, func(tx bindery.Tx) (Imported, error) {
 		had, err := tx.ServiceTypes().ByUUID(ctx, t.UUID)
 		if err == nil {
-			return same(who, differ("name", had.Name, t.Name, "hosts", had.Hosts, t.Hosts, "auth_types", had.AuthTypes, t.AuthTypes,
-				"auth_method", had.AuthMethod, t.AuthMethod, "type", had.Type, t.Type))
+			return same(who, compared{"name", had.Name == t.Name}, compared{"hosts", slices.Equal(had.Hosts, t.Hosts)},
+				compared{"auth_types", slices.Equal(had.AuthTypes, t.AuthTypes)},
+				compared{"auth_method", had.AuthMethod == t.AuthMethod}, compared{"type", had.Type == t.Type})
 		}
 		if bindery.CodeOf(err) != bindery.CodeNotFound {
 			return "", err
@@ -232,8 +234,7 @@ func (i *Import) AuthMethod(ctx context.Context, m bindery.AuthMethod) (Imported
 		case had.UUID != m.UUID:
 			return "", collides(who, describeMethod(had, t), "which stands there")
 		}
-		secret := "access_key or headers"
-		return same(who, differ("port", had.Port, m.Port, secret, true, had.Material.Equal(m.Material)))
+		return same(who, compared{"port", had.Port == m.Port}, compared{"access_key or headers", had.Material.Equal(m.Material)})
 	}, func(tx bindery.Tx, c *change) error {
 		c.everything = true
 		return tx.AuthMethods().Add(ctx, m)
@@ -288,8 +289,9 @@ func (i *Import) Binding(ctx context.Context, b bindery.IdentityBinding) (Import
 			return ImportAdded, nil
 		}
 		if old := had[0]; old.UUID == b.UUID {
-			return same(who, differ("name", old.Name, b.Name, "service_uuid", old.ServiceUUID, b.ServiceUUID, "host", old.Host, b.Host,
-				"auth_identifier", old.Identifier, b.Identifier, "unique_key", old.UniqueKey, b.UniqueKey, "auth_type", old.AuthType, b.AuthType))
+			return same(who, compared{"name", old.Name == b.Name}, compared{"service_uuid", old.ServiceUUID == b.ServiceUUID},
+				compared{"host", old.Host == b.Host}, compared{"auth_identifier", old.Identifier == b.Identifier},
+				compared{"unique_key", old.UniqueKey == b.UniqueKey}, compared{"auth_type", old.AuthType == b.AuthType})
 		}
 		return "", collides(who, fmt.Sprintf("binding %q (%s), auth_identifier %q", had[0].Name, had[0].UUID, had[0].Identifier), how)
 	}, func(tx bindery.Tx, c *change) error {
