@@ -268,7 +268,9 @@ func TestNoSecretInFile(t *testing.T) {
 			tx.Instances().Save(ctx, i, i.State),
 			tx.Bindings().Add(ctx, bindery.Binding{Row: 1, InstanceRow: i.Row, ID: "b", State: bindery.StateReady, Parameters: secret}),
 			tx.Accounts().Add(ctx, bindery.Account{Row: 1, Name: "n", State: bindery.AccountWanted, Material: secret}),
-			tx.Operations().Add(ctx, bindery.Operation{Row: 1, State: bindery.OpInProgress, Request: secret}))
+			tx.Operations().Add(ctx, bindery.Operation{Row: 1, State: bindery.OpInProgress, Request: secret}),
+			tx.ServiceTypes().Add(ctx, bindery.ServiceType{Row: 1}),
+			tx.AuthMethods().Add(ctx, bindery.AuthMethod{Row: 1, ServiceRow: 1, Material: secret}))
 	})
 	if err != nil {
 		t.Fatal(err)
