@@ -123,7 +123,7 @@ func (b *Broker) bound(ctx context.Context, c Caller, r BindRequest, parameters 
 	switch {
 	case !same:
 		return Result{}, bindery.Errorf(bindery.CodeConflict, "service binding %q exists with other attributes", r.BindingID)
-	case have.State == bindery.StateRemoving:
+	case have.State == bindery.StateRemoving || removing(s.instance):
 		return Result{}, errBusy
 	case have.State == bindery.StateCreating:
 		var running bindery.Operation

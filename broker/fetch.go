@@ -19,7 +19,8 @@ func (b *Broker) Instance(ctx context.Context, c Caller, instanceID string) (i b
 	return i, err
 }
 
-// Binding returns a binding that is ready, with its credential. CodeNotFound for any other.
+// Binding returns a binding that is ready, with its credential. CodeNotFound for
+// any other, and for one whose instance is being removed: it goes with it.
 func (b *Broker) Binding(ctx context.Context, c Caller, instanceID, bindingID string) (Result, error) {
 	j := &job{}
 	err := b.Store.View(ctx, func(tx bindery.Tx) (err error) {
@@ -28,7 +29,7 @@ func (b *Broker) Binding(ctx context.Context, c Caller, instanceID, bindingID st
 		}
 		return j.load(ctx, tx, j.binding.InstanceRow)
 	})
-	if bindery.CodeOf(err) == bindery.CodeNotFound || err == nil && j.binding.State != bindery.StateReady {
+	if bindery.CodeOf(err) == bindery.CodeNotFound || err == nil && (j.binding.State != bindery.StateReady || removing(j.instance)) {
 		return Result{}, unknownBinding(bindingID)
 	}
 	if err != nil {
@@ -38,6 +39,10 @@ func (b *Broker) Binding(ctx context.Context, c Caller, instanceID, bindingID st
 		return Result{}, err
 	}
 	return b.render(j, Same)
+}
+
+func removing(i bindery.Instance) bool {
+	return i.State == bindery.StateRemoving || i.State == bindery.StateRemoved
 }
 
 // load reads the instance and, for a binding, its account.

@@ -153,7 +153,7 @@ func (b *Broker) outrun(ctx context.Context, d bindery.Driver, j *job, o bindery
 		i, err = tx.Instances().Get(ctx, o.InstanceRow)
 		return err
 	})
-	if err == nil && (i.State == bindery.StateRemoving || i.State == bindery.StateRemoved) {
+	if err == nil && removing(i) {
 		err = d.Deprovision(ctx, spec(j.instance, j.plan))
 	}
 	for _, a := range accounts {

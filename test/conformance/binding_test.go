@@ -242,6 +242,33 @@ func TestSection09RepeatsWhileUnbinding(t *testing.T) {
 	})
 }
 
+// The bindings that an instance takes along are not handed out meanwhile, whether
+// their turn has come or not.
+func TestSection09BindingsWhileTheInstanceIsRemoved(t *testing.T) {
+	each(t, func(t *testing.T, s *service) {
+		l := takeLane(t, s)
+		i := s.instance(t, l.plan)
+		made := map[string]map[string]any{}
+		for range 6 { // more than are removed at once
+			b, credentials := s.binding(t, i, l.plan)
+			made[b] = credentials
+		}
+		l.proxy.Hold()
+		a := full.do(t, http.MethodDelete, instancePath(i)+s.ids(l.plan)+"&accepts_incomplete=true", "").want(t, 202)
+		for b := range made {
+			full.do(t, http.MethodGet, bindingPath(i, b), "").want(t, 404)
+			full.do(t, http.MethodPut, bindingPath(i, b)+pollable, s.bindBody(l.plan)).wantError(t, 422, "ConcurrencyError")
+		}
+		l.proxy.Release()
+		finish(t, instancePath(i), a)
+		for b, credentials := range made {
+			s.wantRefused(t, credentials)
+			full.do(t, http.MethodGet, bindingPath(i, b), "").want(t, 404)
+			full.do(t, http.MethodDelete, bindingPath(i, b)+s.ids(l.plan), "").wantEmpty(t, 410)
+		}
+	})
+}
+
 // rotate asks for a successor.
 func rotate(t *testing.T, s *service, m mode, instance, successor, predecessor string, more ...string) *answer {
 	t.Helper()
