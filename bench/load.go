@@ -32,7 +32,7 @@ type window struct {
 	done    int
 	elapsed time.Duration
 	took    []time.Duration // of each call, sorted
-	cpu     time.Duration   // of all processes
+	cpu     cpuTimes
 }
 
 func (w window) rate() float64 { return float64(w.done) / w.elapsed.Seconds() }
@@ -81,7 +81,7 @@ func load(clients int, d time.Duration, next func(client int) (more bool, err er
 		})
 	}
 	wg.Wait()
-	w.cpu = cpuTime() - before
+	w.cpu = cpuTime().since(before)
 	w.done = len(w.took)
 	slices.Sort(w.took)
 	if failed == nil && w.done == 0 {
@@ -165,6 +165,7 @@ func (b *bench) rounds(ctx context.Context, all []contender, clients int) (round
 	for i, c := range all {
 		b.say("%-44s %2d clients: %7.0f made, %7.0f removed a second", c.name(), clients,
 			median(rates(rounds[i], created)), median(rates(rounds[i], removed)))
+		b.say("  CPU ms to make one: %s; to remove one: %s", cpuEach(rounds[i], created), cpuEach(rounds[i], removed))
 	}
 	return rounds, nil
 }

@@ -112,7 +112,7 @@ func cost(all []window) string {
 	var cpu time.Duration
 	done := 0
 	for _, w := range all {
-		cpu, done = cpu+w.cpu, done+w.done
+		cpu, done = cpu+w.cpu.sum(), done+w.done
 	}
 	return strconv.FormatFloat(float64(cpu)/float64(done)/float64(time.Millisecond), 'f', 2, 64)
 }

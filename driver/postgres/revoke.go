@@ -48,16 +48,16 @@ func (d *driver) Revoke(ctx context.Context, spec bindery.InstanceSpec, account 
 	return d.endFound(ctx, account.Name, known, oids(results), nil)
 }
 
-// endDropped ends the sessions of a role that a batch dropped. The batch's own
-// look is the first one where it was for every oid that the role had.
+// endDropped ends the sessions of a role that a batch dropped. Nothing is left to
+// do where the batch's own look saw no session of the role.
 func (d *driver) endDropped(ctx context.Context, name string, known details, m *removal) error {
-	first := m.seen
-	if known.OID == 0 || m.oid != 0 && m.oid != known.OID {
-		first = nil
-	}
 	var found []uint32
 	if m.oid != 0 {
 		found = []uint32{m.oid}
+	}
+	first := m.seen
+	if known.OID == 0 && m.oid == 0 || first.open[known.OID] || first.open[m.oid] {
+		first = nil
 	}
 	return d.endFound(ctx, name, known, found, first)
 }

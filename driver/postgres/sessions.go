@@ -28,7 +28,7 @@ func targetsOf(name string, oids []uint32) []target {
 // What one look at the server's sessions has seen.
 type seen struct {
 	opening map[string]bool // backends that may be opening a session
-	open    map[uint32]bool // oids of roles that had a session, which was told to end
+	open    map[uint32]bool // oids of roles that had a session, which was told to end if there were targets
 }
 
 // look looks once, and tells the sessions of targets to end.
