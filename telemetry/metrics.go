@@ -35,6 +35,10 @@ type Metrics struct {
 	reconcileFindings *prometheus.CounterVec
 	serverUp          *prometheus.GaugeVec
 	reloads           *prometheus.CounterVec
+
+	authentications       *prometheus.CounterVec
+	authenticationSeconds *prometheus.HistogramVec
+	upstreamSeconds       *prometheus.HistogramVec
 }
 
 // From a store's half millisecond to the request that waits for 55 seconds.
@@ -58,6 +62,10 @@ func NewMetrics(version string) *Metrics {
 		reconcileFindings: counter(ReconcileFindings, "What they found.", "server", "finding"),
 		serverUp:          gauge(ServerUp, "Whether the server answered its last check.", "kind", "server"),
 		reloads:           counter(Reloads, "Reloads of the configuration.", "result"),
+
+		authentications:       counter(Authentications, "Authentications of proven callers.", "type", "auth_type", "result", "source"),
+		authenticationSeconds: histogram(AuthenticationSeconds, "How long they took.", "type", "auth_type"),
+		upstreamSeconds:       histogram(UpstreamSeconds, "Calls of services.", "type"),
 	}
 	build := gauge(Build, "Always 1; the label is the version.", "version")
 	build.WithLabelValues(version).Set(1)
@@ -67,6 +75,7 @@ func NewMetrics(version string) *Metrics {
 	m.registry.MustRegister(m.requests, m.requestSeconds, m.driverCalls, m.driverSeconds, m.driverBusy,
 		m.storeTransactions, m.storeSeconds, m.operations, m.operationSeconds, m.operationRetries,
 		m.reconcileRuns, m.reconcileFindings, m.serverUp, m.reloads, build,
+		m.authentications, m.authenticationSeconds, m.upstreamSeconds,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

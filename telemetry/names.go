@@ -29,6 +29,16 @@ const (
 	ReconcileFindings = "bindery_reconcile_findings_total"
 	// ServerUp is 1 where the server answered its last check, 0 otherwise, by kind and server.
 	ServerUp = "bindery_server_up"
+	// Authentications counts authentications at the identity face whose caller was proven, by service type's type, auth type, result (succeeded, or an error's code) and source (upstream, joined, cached).
+	Authentications = "bindery_authentications_total"
+	// AuthenticationSeconds measures them, by type and auth type.
+	AuthenticationSeconds = "bindery_authentication_duration_seconds"
+	// UpstreamSeconds measures the calls of services that they made, by type.
+	UpstreamSeconds = "bindery_upstream_call_duration_seconds"
+	// CRLNextUpdate is when each revocation list ends, in seconds since 1970, by issuer.
+	CRLNextUpdate = "bindery_crl_next_update_timestamp_seconds"
+	// CRLEntries is how many certificates it revokes, by issuer.
+	CRLEntries = "bindery_crl_entries"
 	// Reloads counts reloads of the configuration, by result (applied, refused).
 	Reloads = "bindery_config_reloads_total"
 	// Build is always 1 and carries the version.
@@ -39,4 +49,5 @@ const (
 var Names = []string{
 	Requests, RequestSeconds, DriverCalls, DriverSeconds, DriverBusy, StoreTransactions, StoreSeconds,
 	Operations, OperationSeconds, OperationRetries, ReconcileRuns, ReconcileFindings, ServerUp, Reloads, Build,
+	Authentications, AuthenticationSeconds, UpstreamSeconds, CRLNextUpdate, CRLEntries,
 }

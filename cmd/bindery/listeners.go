@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -31,7 +32,8 @@ type listener struct {
 type certificates struct{ now atomic.Pointer[tls.Config] }
 
 // loadTLS reads a listener's files. It has no effect.
-func loadTLS(t *config.TLS) (*tls.Config, error) {
+func loadTLS(l config.Listener) (*tls.Config, error) {
+	t := l.TLS
 	pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("certificate %s: %w", t.CertFile, err)
@@ -40,6 +42,12 @@ func loadTLS(t *config.TLS) (*tls.Config, error) {
 		Certificates: []tls.Certificate{pair},
 		MinVersion:   tls.VersionTLS12,
 		NextProtos:   []string{"h2", "http/1.1"},
+	}
+	if slices.Contains(l.Faces, config.FaceAuthn) {
+		// Only asked for here: who it proves is looked at in every request, so that
+		// the caller gets an answer that it can read, and a certificate that was revoked
+		// does not live on in an open or a resumed connection.
+		c.ClientAuth = tls.RequestClientCert
 	}
 	if t.ClientCAFile != "" {
 		pem, err := os.ReadFile(t.ClientCAFile)
@@ -58,7 +66,7 @@ func loadTLS(t *config.TLS) (*tls.Config, error) {
 func listen(l config.Listener, h http.Handler, log *slog.Logger) (*listener, error) {
 	out := &listener{name: "requests", address: l.Address, server: api.NewServer(h, log)}
 	if l.TLS != nil {
-		c, err := loadTLS(l.TLS)
+		c, err := loadTLS(l)
 		if err != nil {
 			return nil, err
 		}

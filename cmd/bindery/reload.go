@@ -8,6 +8,7 @@ import (
 	"reflect"
 
 	"bindery/api"
+	"bindery/api/authn"
 	"bindery/config"
 	"bindery/telemetry"
 )
@@ -48,7 +49,8 @@ func (s *service) tryReload(ctx context.Context) error {
 	// Credentials are checked on a set of their own, because setting cannot be undone.
 	var platforms api.Platforms
 	var tokens api.Tokens
-	if err := errors.Join(platforms.Set(platformsOf(cfg)), tokens.Set(tokensOf(cfg))); err != nil {
+	var keys authn.Keys
+	if err := errors.Join(platforms.Set(platformsOf(cfg)), tokens.Set(tokensOf(cfg)), keys.Set(keysOf(cfg))); err != nil {
 		return err
 	}
 	change, err := s.backends.prepare(s.servers(cfg))
@@ -58,7 +60,7 @@ func (s *service) tryReload(ctx context.Context) error {
 
 	s.backends.apply(change)
 	s.catalog.Store(cfg.BackendCatalog())
-	if err := errors.Join(s.platforms.Set(platformsOf(cfg)), s.tokens.Set(tokensOf(cfg))); err != nil {
+	if err := errors.Join(s.platforms.Set(platformsOf(cfg)), s.tokens.Set(tokensOf(cfg)), s.keys.Set(keysOf(cfg))); err != nil {
 		return err // not after the check above
 	}
 	for l, c := range certificates {
@@ -87,7 +89,7 @@ func (s *service) newCertificates(cfg *config.Config) (map[*listener]*tls.Config
 		if i >= len(cfg.Listeners) || l.tls == nil || cfg.Listeners[i].TLS == nil || cfg.Listeners[i].Address != l.address {
 			continue
 		}
-		c, err := loadTLS(cfg.Listeners[i].TLS)
+		c, err := loadTLS(cfg.Listeners[i])
 		if err != nil {
 			return nil, fmt.Errorf("listener %s: %w", cfg.Listeners[i].Address, err)
 		}
@@ -108,11 +110,18 @@ func needRestart(old, now *config.Config) []string {
 	differs("seal", old.Seal, now.Seal)
 	differs("listeners", bare(old.Listeners), bare(now.Listeners))
 	differs("metrics", old.Metrics, now.Metrics)
+	differs("identity", unkeyed(old.Identity), unkeyed(now.Identity))
 	differs("limits", old.Limits, now.Limits)
 	differs("retention", old.Retention, now.Retention)
 	differs("reconcile", old.Reconcile, now.Reconcile)
 	differs("options", old.Options, now.Options)
 	return keys
+}
+
+// unkeyed leaves out what a reload does change.
+func unkeyed(i config.Identity) config.Identity {
+	i.Keys = nil
+	return i
 }
 
 // bare leaves out what a reload does change.

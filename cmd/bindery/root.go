@@ -72,16 +72,27 @@ func buildVersion() string {
 	if version != "" {
 		return version
 	}
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "devel"
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-			return "devel-" + s.Value[:12]
-		}
+	if commit := buildSetting("vcs.revision"); len(commit) >= 12 {
+		return "devel-" + commit[:12]
 	}
 	return "devel"
+}
+
+// buildTime is the time of the commit that Go noted, "" where it noted none.
+func buildTime() string { return buildSetting("vcs.time") }
+
+// buildSetting is what Go noted of the build under this key.
+func buildSetting(key string) string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, s := range info.Settings {
+		if s.Key == key {
+			return s.Value
+		}
+	}
+	return ""
 }
 
 // fileFlag is the -c of the commands that read a configuration.

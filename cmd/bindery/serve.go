@@ -17,6 +17,7 @@ import (
 
 	"bindery"
 	"bindery/api"
+	"bindery/api/authn"
 	"bindery/api/openapi"
 	"bindery/config"
 	"bindery/driver"
@@ -65,6 +66,7 @@ type service struct {
 	store    *store.Store
 	backends *backends
 	engine   *engine
+	identity *identityFace // nil: no listener serves it
 
 	// What a reload replaces.
 	reloading sync.Mutex
@@ -73,6 +75,7 @@ type service struct {
 	catalog   atomic.Pointer[bindery.Catalog]
 	platforms api.Platforms
 	tokens    api.Tokens
+	keys      authn.Keys
 
 	health    *api.Health
 	listeners []*listener // as in the configuration
@@ -138,9 +141,17 @@ func newService(ctx context.Context, st streams, file string) (_ *service, err e
 	if err := s.tokens.Set(tokensOf(cfg)); err != nil {
 		return nil, err
 	}
+	if err := s.keys.Set(keysOf(cfg)); err != nil {
+		return nil, err
+	}
 	s.health = &api.Health{Checks: s.checks, Now: time.Now}
 	if s.engine, err = newEngine(ctx, s); err != nil {
 		return nil, err
+	}
+	if servesAuthn(cfg) {
+		if s.identity, err = newIdentity(s); err != nil {
+			return nil, err
+		}
 	}
 	return s, s.listen()
 }
@@ -211,6 +222,8 @@ func (s *service) listen() error {
 			switch f {
 			case config.FaceOSB:
 				faces = append(faces, s.engine.osb)
+			case config.FaceAuthn:
+				faces = append(faces, s.identity.face)
 			case config.FaceAdmin:
 				faces = append(faces, s.engine.admin)
 			}
@@ -251,6 +264,11 @@ func (s *service) Run(ctx context.Context) error {
 	defer stop()
 	for name, run := range s.engine.runs {
 		back.run(work, name, run)
+	}
+	if s.identity != nil {
+		for name, run := range s.identity.runs {
+			back.run(work, name, run)
+		}
 	}
 	back.run(work, "health", s.health.Run)
 	back.run(work, "memory", trimMemory)
