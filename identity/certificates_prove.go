@@ -129,7 +129,7 @@ func (c *Certificates) build(chain []*x509.Certificate, now time.Time) (*proof, 
 		AuthType: bindery.AuthX509, Name: dn.String(), Keys: dn.Keys(),
 	}}
 	found, err := c.chains(set, chain, now)
-	if errors.Is(err, errUnknown) && c.o.TrustUnknown {
+	if c.o.TrustUnknown && bindery.MessageOf(err) == errUnknown.Message {
 		// No authority spoke, so the identity has none: a binding that is pinned to one stays closed.
 		p.paths = []path{{links: []link{newLink(leaf, nil)}, unknown: true}}
 		return p, nil

@@ -59,7 +59,7 @@ func idOf(cert *x509.Certificate) authorityID {
 func newAuthority(cert *x509.Certificate) *authority {
 	a := &authority{
 		id: idOf(cert), cert: cert, name: nameKey(cert.RawSubject),
-		slots:   make(chan struct{}, 2),
+		slots:   make(chan struct{}, 4),
 		sources: make(map[string]*source),
 		changed: make(chan struct{}),
 	}
