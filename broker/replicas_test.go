@@ -2,36 +2,22 @@ package broker_test
 
 import (
 	"context"
-	"log/slog"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"bindery"
 	"bindery/broker"
+	"bindery/broker/brokertest"
 	"bindery/devserver/servertest"
-	"bindery/queue"
 )
 
 // replica starts a second process on the store of the first, straight to the server.
 func (w *world) replica() *world {
 	w.Helper()
-	log := slog.New(slog.NewTextHandler(w.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	q := &queue.Queue{Store: w.store, Workers: 4, Drain: time.Second, Now: time.Now, Log: log}
-	b := &broker.Broker{
-		Store: w.store, Queue: q, Current: w.catalog.Load, Now: time.Now, Log: log,
-		Drivers:    func(string) (bindery.Driver, bool) { return w.driver, true },
-		SyncBudget: patience, RequestWait: patience, CreateDeadline: time.Hour,
-	}
-	q.Work = b.Work
-	if err := q.Start(w.Context()); err != nil {
-		w.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = q.Run(ctx) }()
-	w.Cleanup(func() { cancel(); <-ended })
-	return &world{T: w.T, Broker: b, queue: q, store: w.store, driver: w.driver}
+	e := brokertest.New(w.T, w.store, w.catalog.Load, func(string) (bindery.Driver, bool) { return w.driver, true })
+	e.Start(w.T)
+	return &world{T: w.T, Engine: e, store: w.store, driver: w.driver}
 }
 
 // A late is a driver whose Ensure begins when the test says so.
@@ -52,7 +38,7 @@ func TestWhatAnotherReplicaRemovedStaysRemoved(t *testing.T) {
 	var ahead atomic.Int64
 	w := newWorld(t, func(w *world) {
 		w.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-		w.queue.Workers, w.SyncBudget = 1, 50*time.Millisecond
+		w.Queue.Workers, w.SyncBudget = 1, 50*time.Millisecond
 		w.Drivers = func(string) (bindery.Driver, bool) { return late{w.driver, began, release}, true }
 	})
 	other := w.replica()
@@ -88,7 +74,7 @@ func TestATakingBackOutlivesItsOperation(t *testing.T) {
 	t.Parallel()
 	began, release := make(chan struct{}, 10), make(chan struct{})
 	w := newWorld(t, func(w *world) {
-		w.queue.Workers, w.SyncBudget = 1, 50*time.Millisecond
+		w.Queue.Workers, w.SyncBudget = 1, 50*time.Millisecond
 		w.Drivers = func(string) (bindery.Driver, bool) { return late{w.driver, began, release}, true }
 	})
 	other := w.replica()
@@ -104,7 +90,7 @@ func TestATakingBackOutlivesItsOperation(t *testing.T) {
 	w.failStore(func(table, method string) error {
 		// The only one that looks them up in this process.
 		if table == "accounts" && method == "OfBinding" {
-			w.queue.Interrupt(row)
+			w.Queue.Interrupt(row)
 			interrupted.Store(true)
 		}
 		return nil

@@ -3,28 +3,22 @@ package broker_test
 import (
 	"context"
 	"encoding/json"
-	"log/slog"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"bindery"
 	"bindery/broker"
+	"bindery/broker/brokertest"
 	"bindery/devserver"
 	"bindery/devserver/servertest"
 	"bindery/driver/redis"
-	"bindery/queue"
-	"bindery/store"
 	"bindery/store/storetest"
 )
 
 func TestMain(m *testing.M) { servertest.Main(m) }
 
-// patience is long for anything that a test waits for.
-const patience = 30 * time.Second
+const patience = brokertest.Patience
 
 // The callers of the tests.
 var (
@@ -36,9 +30,8 @@ var (
 // Redis that may hang.
 type world struct {
 	*testing.T
-	*broker.Broker
+	brokertest.Engine
 	store   bindery.Store // without faults
-	queue   *queue.Queue
 	proxy   *devserver.Proxy
 	catalog atomic.Pointer[bindery.Catalog]
 	driver  bindery.Driver // without faults
@@ -83,48 +76,25 @@ func (f faulty) Revoke(ctx context.Context, spec bindery.InstanceSpec, a bindery
 
 func newWorld(t *testing.T, set ...func(*world)) *world {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Options{URL: "sqlite:" + filepath.Join(t.TempDir(), "b.db"), Keys: storetest.Keys(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{T: t, store: s}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	w := &world{T: t, store: brokertest.OpenStore(t)}
 	w.proxy = servertest.Proxy(t, servertest.SharedRedis(t).Addr)
 	w.driver = w.open(w.proxy.Addr())
 	w.catalog.Store(catalog())
-	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	faults := storetest.Faulty(s, func(table, method string) error {
+	faults := storetest.Faulty(w.store, func(table, method string) error {
 		if f := w.fault.Load(); f != nil {
 			return (*f)(table, method)
 		}
 		return nil
 	})
-	w.queue = &queue.Queue{Store: faults, Workers: 4, Drain: time.Second, Now: time.Now, Log: log}
-	w.Broker = &broker.Broker{
-		Store: faults, Queue: w.queue, Current: w.catalog.Load, Now: time.Now, Log: log,
-		Drivers:    func(string) (bindery.Driver, bool) { return faulty{w.driver, w}, true },
-		SyncBudget: patience, RequestWait: patience, CreateDeadline: time.Hour,
-	}
+	w.Engine = brokertest.New(t, faults, w.catalog.Load, func(string) (bindery.Driver, bool) { return faulty{w.driver, w}, true })
 	for _, f := range set {
 		f(w)
 	}
-	w.queue.Work = w.Work
-	if err := w.queue.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = w.queue.Run(ctx) }()
+	t.Cleanup(w.sweep)
+	w.Start(t)
 	t.Cleanup(func() {
 		w.fault.Store(nil)
 		w.proxy.Release()
-		cancel()
-		<-ended
-		w.sweep()
 	})
 	return w
 }
@@ -207,26 +177,9 @@ func (w *world) unbind(instance, binding string) {
 	}
 }
 
-// finish waits for the end of an operation.
 func (w *world) finish(row int64) bindery.Operation {
 	w.Helper()
-	ended, stop := w.queue.Watch(row)
-	defer stop()
-	var o bindery.Operation
-	w.view(func(tx bindery.Tx) (err error) {
-		o, err = tx.Operations().Get(w.Context(), row)
-		return err
-	})
-	if o.State != bindery.OpInProgress {
-		return o
-	}
-	select {
-	case o := <-ended:
-		return o
-	case <-time.After(patience):
-		w.Fatalf("operation %d (%s) does not end", row, o.Kind)
-	}
-	return o
+	return w.Finish(w.T, w.store, row)
 }
 
 func (w *world) finishToken(token string) bindery.Operation {
@@ -238,20 +191,9 @@ func (w *world) finishToken(token string) bindery.Operation {
 	return w.finish(row)
 }
 
-// settle waits for everything that is in progress to end.
 func (w *world) settle() {
 	w.Helper()
-	for {
-		var all []bindery.Operation
-		w.view(func(tx bindery.Tx) (err error) {
-			all, err = tx.Operations().List(w.Context(), bindery.OperationFilter{State: bindery.OpInProgress}, bindery.Page{})
-			return err
-		})
-		if len(all) == 0 {
-			return
-		}
-		w.finish(all[0].Row)
-	}
+	w.Settle(w.T, w.store)
 }
 
 func (w *world) view(f func(bindery.Tx) error) {
@@ -305,18 +247,9 @@ func (w *world) empty() {
 	}
 }
 
-// login tries a credential.
 func (w *world) login(c bindery.Credential) error {
 	w.Helper()
-	uri, _ := c.Object["uri"].(string)
-	o, err := goredis.ParseURL(uri)
-	if err != nil {
-		w.Fatal("the credential's uri cannot be read")
-	}
-	o.DisableIdentity = true
-	client := goredis.NewClient(o)
-	defer func() { _ = client.Close() }()
-	return client.Echo(w.Context(), "hello").Err()
+	return brokertest.Login(w.T, c)
 }
 
 func (w *world) refused(err error, want bindery.Code) {

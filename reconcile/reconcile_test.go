@@ -12,6 +12,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"bindery"
+	"bindery/broker/brokertest"
 	"bindery/devserver/servertest"
 	"bindery/driver/postgres"
 	"bindery/reconcile"
@@ -234,7 +235,7 @@ func TestRunComparesAtOnceAndEndsWithItsContext(t *testing.T) {
 	go func() { ended <- w.reconciler.Run(ctx) }()
 	select {
 	case <-compared:
-	case <-time.After(patience):
+	case <-time.After(brokertest.Patience):
 		t.Fatal("nothing was compared")
 	}
 	cancel()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"bindery"
+	"bindery/broker/brokertest"
 	"bindery/devserver/servertest"
 	"bindery/reconcile"
 )
@@ -45,7 +46,7 @@ func TestAServerThatWasStartedAgainIsComparedSoon(t *testing.T) {
 		select {
 		case report := <-reports:
 			return report
-		case <-time.After(patience):
+		case <-time.After(brokertest.Patience):
 			t.Fatal("nothing was compared")
 			return reconcile.Report{}
 		}

@@ -3,27 +3,19 @@ package reconcile_test
 import (
 	"context"
 	"encoding/json"
-	"log/slog"
-	"path/filepath"
 	"testing"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"bindery"
 	"bindery/broker"
+	"bindery/broker/brokertest"
 	"bindery/devserver"
 	"bindery/devserver/servertest"
 	"bindery/driver/redis"
-	"bindery/queue"
 	"bindery/reconcile"
-	"bindery/store"
-	"bindery/store/storetest"
 )
 
 func TestMain(m *testing.M) { servertest.Main(m) }
-
-const patience = 30 * time.Second
 
 var caller = broker.Caller{Platform: "p", RequestID: "request"}
 
@@ -34,8 +26,7 @@ func later() time.Time { return time.Now().Add(time.Minute) }
 type world struct {
 	*testing.T
 	store      bindery.Store
-	broker     *broker.Broker
-	queue      *queue.Queue
+	engine     brokertest.Engine
 	driver     bindery.Driver
 	reconciler *reconcile.Reconciler
 	kind       string
@@ -61,37 +52,17 @@ func redisWorld(t *testing.T, r *devserver.Redis) *world {
 
 func newWorld(t *testing.T, kind string, open func(installation string) bindery.Driver) *world {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Options{URL: "sqlite:" + filepath.Join(t.TempDir(), "b.db"), Keys: storetest.Keys(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	s := brokertest.OpenStore(t)
 	w := &world{T: t, store: s, driver: open(s.Installation()), kind: kind}
-	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	catalog := &bindery.Catalog{Offerings: []*bindery.Offering{{ID: "o", Name: "o", Bindable: true, Plans: []*bindery.Plan{
 		{ID: "p", Name: "p", Kind: kind, Servers: []string{"s"}, Settings: json.RawMessage(`{}`)},
 	}}}}
-	w.queue = &queue.Queue{Store: s, Workers: 4, Drain: time.Second, Now: time.Now, Log: log}
-	w.broker = &broker.Broker{
-		Store: s, Queue: w.queue, Current: func() *bindery.Catalog { return catalog }, Now: time.Now, Log: log,
-		Drivers:    func(string) (bindery.Driver, bool) { return w.driver, true },
-		SyncBudget: patience, RequestWait: patience, CreateDeadline: time.Hour,
-	}
-	w.queue.Work = w.broker.Work
-	if err := w.queue.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = w.queue.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-ended; w.sweep() })
+	w.engine = brokertest.New(t, s, func() *bindery.Catalog { return catalog }, func(string) (bindery.Driver, bool) { return w.driver, true })
+	t.Cleanup(w.sweep)
+	w.engine.Start(t)
 	w.reconciler = &reconcile.Reconciler{
 		Store: s, Servers: func() map[string]reconcile.Server { return map[string]reconcile.Server{"s": w.server()} },
-		Restore: w.broker.Restore, Interval: time.Hour, Now: later, Log: log,
+		Restore: w.engine.Restore, Interval: time.Hour, Now: later, Log: brokertest.Log(t),
 	}
 	return w
 }
@@ -125,7 +96,7 @@ func (w *world) found(ctx context.Context) map[string]bool {
 
 func (w *world) provision(id string) bindery.Instance {
 	w.Helper()
-	r, err := w.broker.Provision(w.Context(), caller, broker.ProvisionRequest{InstanceID: id, OfferingID: "o", PlanID: "p", Organization: "o", Space: "s"})
+	r, err := w.engine.Provision(w.Context(), caller, broker.ProvisionRequest{InstanceID: id, OfferingID: "o", PlanID: "p", Organization: "o", Space: "s"})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -134,7 +105,7 @@ func (w *world) provision(id string) bindery.Instance {
 
 func (w *world) bind(instance, id string) (bindery.Account, bindery.Credential) {
 	w.Helper()
-	r, err := w.broker.Bind(w.Context(), caller, broker.BindRequest{InstanceID: instance, BindingID: id, OfferingID: "o", PlanID: "p"})
+	r, err := w.engine.Bind(w.Context(), caller, broker.BindRequest{InstanceID: instance, BindingID: id, OfferingID: "o", PlanID: "p"})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -155,7 +126,7 @@ func (w *world) account(bindingRow int64) (a bindery.Account) {
 
 func (w *world) unbind(instance, id string) {
 	w.Helper()
-	_, err := w.broker.Unbind(w.Context(), caller, broker.RemoveRequest{InstanceID: instance, BindingID: id, OfferingID: "o", PlanID: "p"})
+	_, err := w.engine.Unbind(w.Context(), caller, broker.RemoveRequest{InstanceID: instance, BindingID: id, OfferingID: "o", PlanID: "p"})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -203,57 +174,19 @@ func (w *world) compare(wish reconcile.Wish) reconcile.Report {
 	return report
 }
 
-// settle waits for everything that is in progress to end.
 func (w *world) settle() {
 	w.Helper()
-	for {
-		var all []bindery.Operation
-		w.update(func(tx bindery.Tx) (err error) {
-			all, err = tx.Operations().List(w.Context(), bindery.OperationFilter{State: bindery.OpInProgress}, bindery.Page{})
-			return err
-		})
-		if len(all) == 0 {
-			return
-		}
-		w.finish(all[0].Row)
-	}
-}
-
-func (w *world) finish(row int64) {
-	w.Helper()
-	ended, stop := w.queue.Watch(row)
-	defer stop()
-	var o bindery.Operation
-	w.update(func(tx bindery.Tx) (err error) {
-		o, err = tx.Operations().Get(w.Context(), row)
-		return err
-	})
-	if o.State != bindery.OpInProgress {
-		return
-	}
-	select {
-	case <-ended:
-	case <-time.After(patience):
-		w.Fatalf("operation %d (%s) does not end", row, o.Kind)
-	}
+	w.engine.Settle(w.T, w.store)
 }
 
 func (w *world) login(c bindery.Credential) error {
 	w.Helper()
-	uri, _ := c.Object["uri"].(string)
-	o, err := goredis.ParseURL(uri)
-	if err != nil {
-		w.Fatal("the credential's uri cannot be read")
-	}
-	o.DisableIdentity = true
-	client := goredis.NewClient(o)
-	defer func() { _ = client.Close() }()
-	return client.Echo(w.Context(), "hello").Err()
+	return brokertest.Login(w.T, c)
 }
 
 func deprovision(w *world, id string) {
 	w.Helper()
-	if _, err := w.broker.Deprovision(w.Context(), caller, broker.RemoveRequest{InstanceID: id, OfferingID: "o", PlanID: "p"}); err != nil {
+	if _, err := w.engine.Deprovision(w.Context(), caller, broker.RemoveRequest{InstanceID: id, OfferingID: "o", PlanID: "p"}); err != nil {
 		w.Fatal(err)
 	}
 }
