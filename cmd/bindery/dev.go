@@ -24,6 +24,7 @@ type devOptions struct {
 	services         []string
 	asked            bool // the services were named, so each must start
 	store, readyFile string
+	clientCA         string
 }
 
 func devCommand(st streams) *cobra.Command {
@@ -48,6 +49,7 @@ func devCommand(st streams) *cobra.Command {
 	f.StringVar(&o.https, "https", "127.0.0.1:8443", "address for HTTPS; port 0 picks one")
 	f.StringSliceVar(&o.services, "services", devServices, "services to start")
 	f.StringVar(&o.store, "store", "", "the store's URL (default: an SQLite file in the directory)")
+	f.StringVar(&o.clientCA, "client-ca", "", "a folder of authorities (*.pem, *.crt, *.0) whose client certificates are believed, too")
 	f.StringVar(&o.readyFile, "ready-file", "", "a file to write when requests are answered")
 	return c
 }
@@ -98,6 +100,11 @@ func runDev(ctx context.Context, st streams, o devOptions) (err error) {
 	if err != nil {
 		return err
 	}
+	identity, err := startDevIdentity(ctx, d, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, identity.sample.Close()) }()
 	if err := d.writeConfig(o, backends); err != nil {
 		return err
 	}
@@ -106,8 +113,11 @@ func runDev(ctx context.Context, st streams, o devOptions) (err error) {
 		return err
 	}
 	s.engine.runs["servers"] = func(ctx context.Context) error { return supervise(ctx, s.log, backends) }
+	if err := identity.seed(ctx, s.identity.service); err != nil {
+		return errors.Join(err, s.close())
+	}
 	s.ready = func() error {
-		report := d.report(s)
+		report := d.report(s, identity)
 		for _, name := range ready {
 			if err := writeReady(name, report); err != nil {
 				return err

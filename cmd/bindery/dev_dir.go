@@ -162,6 +162,7 @@ type devConfig struct {
 	ID            map[string]string
 	Servers       []devBackend
 	Redis, SQL    bool
+	ClientCA      string
 }
 
 // Fields for the template, which sees exported names only.
@@ -188,12 +189,12 @@ seal:
   key: {file: secrets/seal-key}
 listeners:
   - address: {{q .HTTP}}
-    faces: [osb, admin]
+    faces: [osb, authn, admin]
     {{- if .Insecure}}
     insecure: true
     {{- end}}
   - address: {{q .HTTPS}}
-    faces: [osb, admin]
+    faces: [osb, authn, admin]
     tls:
       cert_file: {{q .TLS.CertFile}}
       key_file: {{q .TLS.KeyFile}}
@@ -208,6 +209,20 @@ admin:
   tokens:
     - name: dev
       token: {file: secrets/admin-token}
+identity:
+  keys:
+    - name: dev
+      key: {file: secrets/authn-key}
+  certificates:
+    {{- with .ClientCA}}
+    trust_dir: {{q .}}
+    {{- end}}
+    trust_files: [tls/ca.crt]
+    cache_dir: crls
+  types:
+    - {name: sample, path: "/v1/users:byUUID/{{"{{identifier}}"}}?key={{"{{access_key}}"}}", field: token, ca_file: tls/upstream-ca.crt}
+    - {name: ams, ca_file: tls/upstream-ca.crt}
+    - {name: web-api, ca_file: tls/upstream-ca.crt}
 servers:
 {{- range .Servers}}
   - name: {{.Name}}
@@ -302,8 +317,14 @@ func (d *devDir) writeConfig(o devOptions, backends []devBackend) error {
 		"seal-key":     func() string { return seal.NewKey().Reveal() },
 		"osb-password": rand.Text,
 		"admin-token":  rand.Text,
+		"authn-key":    rand.Text,
 	} {
 		if _, err := d.secret(name, make); err != nil {
+			return err
+		}
+	}
+	if o.clientCA != "" {
+		if c.ClientCA, err = filepath.Abs(o.clientCA); err != nil {
 			return err
 		}
 	}

@@ -20,7 +20,21 @@ type readyReport struct {
 	Metrics  string         `json:"metrics"`
 	OSB      readyOSB       `json:"osb"`
 	Admin    readyAdmin     `json:"admin"`
+	Authn    readyAuthn     `json:"authn"`
+	Client   readyClient    `json:"client"`
 	Services []readyService `json:"services"`
+}
+
+// readyAuthn is how to administer the identity face.
+type readyAuthn struct {
+	Key string `json:"key"`
+}
+
+// readyClient is a workload that has a binding.
+type readyClient struct {
+	CertFile string `json:"cert_file"`
+	KeyFile  string `json:"key_file"`
+	DN       string `json:"dn"`
 }
 
 type readyOSB struct {
@@ -44,13 +58,15 @@ type readyPlan struct {
 }
 
 // report says how to reach a service that `bindery dev` started.
-func (d *devDir) report(s *service) readyReport {
+func (d *devDir) report(s *service, i *devIdentity) readyReport {
 	credential := s.cfg.Platforms[0].Credentials[0]
 	r := readyReport{
 		HTTP: s.listeners[0].url(), HTTPS: s.listeners[1].url(), CAFile: d.file("tls/ca.crt"),
 		Config: d.file("bindery.yaml"), PID: os.Getpid(), Metrics: s.extra.url(),
-		OSB:   readyOSB{Username: credential.Username, Password: credential.Password.Secret().Reveal()},
-		Admin: readyAdmin{Token: s.cfg.Admin.Tokens[0].Token.Secret().Reveal()},
+		OSB:    readyOSB{Username: credential.Username, Password: credential.Password.Secret().Reveal()},
+		Admin:  readyAdmin{Token: s.cfg.Admin.Tokens[0].Token.Secret().Reveal()},
+		Authn:  readyAuthn{Key: s.cfg.Identity.Keys[0].Key.Secret().Reveal()},
+		Client: readyClient{CertFile: i.client.CertFile, KeyFile: i.client.KeyFile, DN: i.dn},
 	}
 	for _, o := range s.catalog.Load().Offerings {
 		r.Services = append(r.Services, readyServiceOf(o))
@@ -105,7 +121,13 @@ In another terminal:
   bindery unbind mine app
   bindery deprovision mine
 
-`, exportPath(), quoteShell(ready), first.Name, first.Plans[0].Name)
+and, as a workload that has nothing but its certificate:
+
+  curl --cacert %s --cert %s --key %s \
+    %s/v1/service-types/%s/hosts/%s:authx509
+
+`, exportPath(), quoteShell(ready), first.Name, first.Plans[0].Name,
+		quoteShell(r.CAFile), quoteShell(r.Client.CertFile), quoteShell(r.Client.KeyFile), r.HTTPS, sampleName, sampleHost)
 	return err
 }
 

@@ -18,8 +18,9 @@ import (
 
 // An identityFace is everything behind /v1.
 type identityFace struct {
-	face api.Face
-	runs map[string]func(context.Context) error
+	face    api.Face
+	service *exchange.Service
+	runs    map[string]func(context.Context) error
 }
 
 // servesAuthn reports whether some listener serves the identity face.
@@ -64,7 +65,7 @@ func newIdentity(s *service) (*identityFace, error) {
 			BuildTime: buildTime(), Release: buildVersion(), Distro: distribution(),
 		},
 	}
-	return &identityFace{face: h.Face(), runs: map[string]func(context.Context) error{
+	return &identityFace{face: h.Face(), service: service, runs: map[string]func(context.Context) error{
 		"certificates": certificates.Run, "tokens": tokens.Run, "exchange": service.Run,
 	}}, nil
 }
