@@ -201,6 +201,7 @@ func TestOldForm(t *testing.T) {
 		{"domain components only", `/DC=gr/DC=argo`, `,DC=gr+DC=argo`, true},
 		{"an e-mail address only", `/E=a@x.org`, `E=a@x.org,`, true},
 		{"these two", `/DC=gr/E=a@x.org`, `E=a@x.org,,DC=gr`, true},
+		{"an empty value of another type", `/L=`, `ST=`, false},
 		{"a comma at the end of a value", `/O=a,/DC=gr`, `O=a\,,DC=gr`, true},
 		{"a space at the end of a value", `CN=a,C=x\ `, `CN=a,C=x\ `, true},
 	} {
@@ -215,6 +216,19 @@ func TestOldForm(t *testing.T) {
 				t.Errorf("%q proves %q by the old form: %v, want %v", c.certificate, c.typed, got, c.match)
 			}
 		})
+	}
+}
+
+// A text that the old service never wrote has no old key.
+func TestNoOldForm(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		"testdn", "CN=a+CN=b,O=x", "CN=,O=x", "SERIALNUMBER=1+SERIALNUMBER=2,CN=a", "CN=a+OU=b", "UID=1,CN=a", "O=x,CN=a", "CN=a,CN=b",
+		"CN=a,E=b@x.org", "DC=gr,CN=a", "CN=a,DC=gr,DC=argo", "CN=a,O=#020101", ",CN=a", "CN=a,", "E=a@x.org,CN=a,,DC=gr,", "CN=a,,DC=gr", "/CN=a",
+	} {
+		if keys, err := bindery.IdentifierKeys(bindery.AuthX509, text); err != nil || keys.Old != "" {
+			t.Errorf("IdentifierKeys(%q) = %v, %v", text, keys, err)
+		}
 	}
 }
 

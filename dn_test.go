@@ -22,6 +22,7 @@ var spellings = [][]string{
 	{`DC=argo,DC=gr,CN=b/c,O=a,C=GR`, `/C=GR/O=a/CN=b/c/DC=gr/DC=argo`},
 	{`CN=b,CN=c`, `/CN=c/CN=b`},
 	{`CN=b+CN=c`, `CN=c + CN=b`, `/CN=b+CN=c`},
+	{`CN=b+CN=c,CN=a`}, {`CN=c,CN=a+CN=b`}, {`CN=c,CN=b,CN=a`},
 	{`CN=b+UID=1`, `UID=1+CN=b`, `userid=1+CN=b`, `/CN=b+UID=1`},
 	{`CN=b,UID=1`, `/UID=1/CN=b`},
 	{`CN=b\+UID\=1`, `CN="b+UID=1"`, `/CN=b\+UID=1`},
@@ -92,6 +93,7 @@ func TestIdentifierKeys(t *testing.T) {
 	for _, auth := range []bindery.AuthType{bindery.AuthX509, bindery.AuthOIDC} {
 		for _, text := range []string{
 			"testdn", "TestDN", "testdn ", "CN=a", "CN=a,", "CN=b,O=a", "O=a,CN=b", "https://issuer#CN=a", "https://issuer#cn=a",
+			"\x01\x01\x072.5.4.3\x01a\x00", // what is hashed for CN=a
 		} {
 			keys, err := bindery.IdentifierKeys(auth, text)
 			if err != nil {
