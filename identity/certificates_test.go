@@ -8,8 +8,6 @@ import (
 	"encoding/asn1"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -304,7 +302,7 @@ func TestConcurrentProofs(t *testing.T) {
 	var all, churn sync.WaitGroup
 	churn.Go(func() {
 		for n := 0; ctx.Err() == nil; n++ {
-			os.WriteFile(filepath.Join(w.dir, "more.pem"), append(root.pem(), strings.Repeat("\n", n%7)...), 0o600)
+			w.write(t, "more.pem", append(root.pem(), strings.Repeat("\n", n%7)...))
 			w.Stats()
 			w.clock.add(time.Minute / 60)
 			time.Sleep(time.Millisecond)

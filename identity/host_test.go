@@ -34,7 +34,9 @@ func newNameServer(t testing.TB, names, addresses map[string]string) *nameServer
 				return
 			}
 			s.asked.Add(1)
-			conn.WriteTo(answer(b[:n], names, addresses), from)
+			if _, err := conn.WriteTo(answer(b[:n], names, addresses), from); err != nil {
+				return
+			}
 		}
 	}()
 	s.resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {

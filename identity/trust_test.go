@@ -31,8 +31,10 @@ func TestTrustChangesWhileRunning(t *testing.T) {
 	w.wants(t, ofB, "")
 
 	// Broken: nothing changes, not even for what was not touched.
-	for n, broken := range []string{"", "garbage", string(a.pem()[:200]), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-		string(a.pem()) + string(b.pem()[:300])} {
+	for n, broken := range []string{
+		"", "garbage", string(a.pem()[:200]), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+		string(a.pem()) + string(b.pem()[:300]),
+	} {
 		w.write(t, "A.crt", a.pem())
 		w.soonWants(t, ofA, "")
 		w.write(t, "A.crt", []byte(broken))
