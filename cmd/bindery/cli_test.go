@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -12,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -23,31 +21,8 @@ import (
 // somebody else, whose answers were written down by hand, and against `bindery dev`.
 func TestClientScripts(t *testing.T) {
 	t.Parallel()
-	testscript.Run(t, testscript.Params{
-		Dir:                "testdata/cli",
-		RequireUniqueNames: true,
-		Setup: func(env *testscript.Env) error {
-			for _, name := range []string{"BINDERY_REDIS_SERVER", "BINDERY_POSTGRES_BIN", "BINDERY_TEST_ALL", "GOCOVERDIR"} {
-				if v, ok := os.LookupEnv(name); ok {
-					env.Setenv(name, v)
-				}
-			}
-			return nil
-		},
-		Condition: func(name string) (bool, error) {
-			if name == "servers" {
-				return installed(), nil
-			}
-			return false, fmt.Errorf("unknown condition %s", name)
-		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"broker":    startForeign,
-			"asked":     foreignAsked,
-			"exits":     exits,
-			"interrupt": interruptWhenAsked,
-			"ready":     waitReady,
-			"term":      func(ts *testscript.TestScript, _ bool, _ []string) { signalDev(ts, syscall.SIGTERM) },
-		},
+	runScripts(t, "testdata/cli", map[string]scriptCommand{
+		"broker": startForeign, "asked": foreignAsked, "exits": exits, "interrupt": interruptWhenAsked,
 	})
 }
 

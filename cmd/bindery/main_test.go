@@ -29,8 +29,19 @@ func TestMain(m *testing.M) {
 // The scripts are what people type, run against the program as a process of its own.
 func TestScripts(t *testing.T) {
 	t.Parallel()
+	runScripts(t, "testdata/script", map[string]scriptCommand{"get": get, "mode": mode, "pki": makePKI})
+}
+
+type scriptCommand = func(ts *testscript.TestScript, neg bool, args []string)
+
+// runScripts runs the scripts of a directory, which have these commands and those
+// that all have.
+func runScripts(t *testing.T, dir string, commands map[string]scriptCommand) {
+	t.Helper()
+	commands["ready"] = waitReady
+	commands["term"] = func(ts *testscript.TestScript, _ bool, _ []string) { signalDev(ts, syscall.SIGTERM) }
 	testscript.Run(t, testscript.Params{
-		Dir:                "testdata/script",
+		Dir:                dir,
 		RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
 			for _, name := range []string{"BINDERY_REDIS_SERVER", "BINDERY_POSTGRES_BIN", "BINDERY_TEST_ALL", "GOCOVERDIR"} {
@@ -41,19 +52,12 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Condition: func(name string) (bool, error) {
-			switch name {
-			case "servers":
+			if name == "servers" {
 				return installed(), nil
 			}
 			return false, fmt.Errorf("unknown condition %s", name)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"ready": waitReady,
-			"get":   get,
-			"mode":  mode,
-			"pki":   makePKI,
-			"term":  func(ts *testscript.TestScript, _ bool, _ []string) { signalDev(ts, syscall.SIGTERM) },
-		},
+		Cmds: commands,
 	})
 }
 

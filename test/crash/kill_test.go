@@ -18,19 +18,25 @@ func TestKill(t *testing.T) {
 	w := newWorld(t, raced, nil)
 	l := &load{world: w, clients: 8, goal: pick(320, 3200), steady: true}
 	kills := pick(5, 30)
-	w.start()
+	l.disturb(rng, kills, w.replace)
+}
+
+// disturb starts Bindery, runs the load, and calls kill at random moments of it,
+// until one returns false.
+func (l *load) disturb(rng *rand.Rand, kills int, kill func(*rand.Rand) bool) {
+	l.start()
 	l.busy.Store(true)
 	killed := make(chan struct{})
+	random := rand.New(rand.NewPCG(rng.Uint64(), 1))
 	go func() {
 		defer close(killed)
 		defer l.busy.Store(false)
-		random := rand.New(rand.NewPCG(rng.Uint64(), 1))
 		for n := range kills {
 			if !l.reach(int64(n)*int64(l.goal/kills) + random.Int64N(int64(l.goal/kills))) {
 				return
 			}
-			hold(t.Context(), random, 15*time.Millisecond)
-			if !w.replace(random) {
+			hold(l.Context(), random, 15*time.Millisecond)
+			if !kill(random) {
 				return
 			}
 		}
@@ -100,31 +106,19 @@ func TestBackendKill(t *testing.T) {
 	w := newWorld(t, raced, nil)
 	l := &load{world: w, clients: 8, goal: pick(320, 3200)}
 	kills := pick(6, 30)
-	w.start()
-	l.busy.Store(true)
-	killed := make(chan struct{})
-	go func() {
-		defer close(killed)
-		defer l.busy.Store(false)
-		random := rand.New(rand.NewPCG(rng.Uint64(), 1))
-		for n := range kills {
-			if !l.reach(int64(n)*int64(l.goal/kills) + random.Int64N(int64(l.goal/kills))) {
-				return
-			}
-			hold(t.Context(), random, 15*time.Millisecond)
-			b := w.backend(services[n%len(services)])
-			if err := b.Kill(); err != nil {
-				t.Errorf("kill: %v", err)
-				return
-			}
-			hold(t.Context(), random, 300*time.Millisecond)
-			if err := b.Start(t.Context()); err != nil {
-				t.Errorf("start again: %v", err)
-				return
-			}
+	n := 0
+	l.disturb(rng, kills, func(random *rand.Rand) bool {
+		b := w.backend(services[n%len(services)])
+		n++
+		if err := b.Kill(); err != nil {
+			t.Errorf("kill: %v", err)
+			return false
 		}
-	}()
-	l.run(rng)
-	<-killed
-	l.verify(settleLimit)
+		hold(t.Context(), random, 300*time.Millisecond)
+		if err := b.Start(t.Context()); err != nil {
+			t.Errorf("start again: %v", err)
+			return false
+		}
+		return true
+	})
 }
