@@ -69,9 +69,19 @@ func (t operations) Get(ctx context.Context, row int64) (bindery.Operation, erro
 	return t.one(ctx, `SELECT `+operationColumns+` FROM operations WHERE id = ?`, row)
 }
 
+// Active asks for the id first: mostly there is none, and to name the other
+// columns takes SQLite's driver longer than to find that out.
 func (t operations) Active(ctx context.Context, instanceRow, bindingRow int64) (bindery.Operation, error) {
-	return t.one(ctx, `SELECT `+operationColumns+` FROM operations WHERE instance_row = ? AND binding_row = ? AND state = 'in progress'`,
-		instanceRow, bindingRow)
+	var row int64
+	found, err := t.get(ctx, `SELECT id FROM operations WHERE instance_row = ? AND binding_row = ? AND state = 'in progress'`,
+		[]any{instanceRow, bindingRow}, &row)
+	if err != nil {
+		return bindery.Operation{}, err
+	}
+	if !found {
+		return bindery.Operation{}, notFound("operation")
+	}
+	return t.Get(ctx, row)
 }
 
 func (t operations) Latest(ctx context.Context, instanceRow, bindingRow int64) (bindery.Operation, error) {

@@ -150,13 +150,19 @@ func (w *writer) wait() bool {
 // gather serves whoever else is waiting.
 func (w *writer) gather() {
 	// The batch ends early where ids run short; the next one begins with more.
-	for w.open && w.broken == nil && len(w.batch) < maxBatch && !w.store.ids.low() {
+	for yielded := false; w.open && w.broken == nil && len(w.batch) < maxBatch && !w.store.ids.low(); {
 		select {
 		case r := <-w.queue:
 			w.serve(r)
+			continue
 		default:
+		}
+		if yielded {
 			return
 		}
+		// Those who are ready to ask do so now, and share this commit.
+		yielded = true
+		runtime.Gosched()
 	}
 }
 
