@@ -128,9 +128,10 @@ func (l *lookup) key() flightKey {
 
 // A flight is a call under way.
 type flight struct {
-	done  chan struct{} // made by the first who joins
-	value json.RawMessage
-	err   error
+	done   chan struct{} // made by the first who joins
+	joined int           // who wait for done
+	value  json.RawMessage
+	err    error
 }
 
 // A token is one that is kept.
@@ -159,12 +160,16 @@ func (s *Service) fetch(ctx context.Context, l *lookup, now time.Time, o *Outcom
 		if f.done == nil {
 			f.done = make(chan struct{})
 		}
+		f.joined++
 		s.flying.Unlock()
 		o.Coalesced = true
 		select {
 		case <-f.done:
 			return f.value, f.err
 		case <-ctx.Done():
+			s.flying.Lock()
+			defer s.flying.Unlock()
+			f.joined--
 			return nil, errLate.Because(ctx.Err())
 		}
 	}
@@ -189,10 +194,9 @@ func (s *Service) fetch(ctx context.Context, l *lookup, now time.Time, o *Outcom
 func (s *Service) land(k flightKey, f *flight) {
 	s.flying.Lock()
 	delete(s.flights, k)
-	done := f.done
 	s.flying.Unlock()
-	if done != nil {
-		close(done)
+	if f.done != nil { // nobody joins any more who could make it
+		close(f.done)
 	}
 }
 
