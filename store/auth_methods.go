@@ -13,9 +13,13 @@ func (t *tx) AuthMethods() bindery.AuthMethods { return authMethods{t} }
 
 const authMethodColumns = `id, uuid, service_row, host, port, kind, revision, created, updated, seal_key, material`
 
-// Those of removed service types are not there.
-var selectAuthMethod = `SELECT s.uuid, ` + prefixed("m.", authMethodColumns) +
-	` FROM service_types s CROSS JOIN auth_methods m WHERE s.removed = 0 AND m.service_row = s.id`
+// Those of removed service types are not there. A cross join tells SQLite which
+// table to go through.
+var (
+	selectAuthMethod = `SELECT s.uuid, ` + prefixed("m.", authMethodColumns)
+	methodsOfService = ` FROM service_types s CROSS JOIN auth_methods m WHERE s.removed = 0 AND m.service_row = s.id AND s.id = ?`
+	methodsOfAny     = ` FROM auth_methods m CROSS JOIN service_types s WHERE s.removed = 0 AND s.id = m.service_row`
+)
 
 func (t authMethods) all(ctx context.Context, text string, args ...any) ([]bindery.AuthMethod, error) {
 	var out []bindery.AuthMethod
@@ -75,7 +79,7 @@ func (t authMethods) Add(ctx context.Context, m bindery.AuthMethod) error {
 }
 
 func (t authMethods) ByHost(ctx context.Context, serviceRow int64, host string) (bindery.AuthMethod, error) {
-	found, err := t.all(ctx, ` AND s.id = ? AND m.host = ?`, serviceRow, host)
+	found, err := t.all(ctx, methodsOfService+` AND m.host = ?`, serviceRow, host)
 	if err == nil && len(found) == 0 {
 		err = notFound("auth method")
 	}
@@ -112,7 +116,8 @@ func (t authMethods) Remove(ctx context.Context, row int64) error {
 
 // removeOf removes a row that belongs to a service type.
 func (t *tx) removeOf(ctx context.Context, table, what string, row int64) error {
-	n, err := t.exec(ctx, `DELETE FROM `+table+` WHERE id = ? AND service_row IN (SELECT id FROM service_types WHERE removed = 0)`, row)
+	n, err := t.exec(ctx, `DELETE FROM `+table+` WHERE id = ?
+		AND EXISTS (SELECT 1 FROM service_types s WHERE s.id = `+table+`.service_row AND s.removed = 0)`, row)
 	if err == nil && n == 0 {
 		return notFound(what)
 	}
@@ -121,10 +126,10 @@ func (t *tx) removeOf(ctx context.Context, table, what string, row int64) error 
 
 func (t authMethods) List(ctx context.Context, services []int64, p bindery.Page) ([]bindery.AuthMethod, error) {
 	if len(services) == 0 {
-		return t.all(ctx, ` AND m.id > ? ORDER BY m.id LIMIT ?`, p.After, pageSize(p))
+		return t.all(ctx, methodsOfAny+` AND m.id > ? ORDER BY m.id LIMIT ?`, p.After, pageSize(p))
 	}
 	return merged(services, p, func(m bindery.AuthMethod) int64 { return m.Row },
 		func(service, last int64) ([]bindery.AuthMethod, error) {
-			return t.all(ctx, ` AND s.id = ? AND m.id > ? AND m.id <= ? ORDER BY m.id LIMIT ?`, service, p.After, last, pageSize(p))
+			return t.all(ctx, methodsOfService+` AND m.id > ? AND m.id <= ? ORDER BY m.id LIMIT ?`, service, p.After, last, pageSize(p))
 		})
 }

@@ -2,6 +2,8 @@ package store_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -222,4 +224,185 @@ func guid(row int64) string {
 	x := uint64(row) * 0x9e3779b97f4a7c15
 	x ^= x >> 31
 	return fmt.Sprintf("%08x-%04x-4%03x-8%03x-%012x", x>>32, x>>16&0xffff, x&0xfff, x>>20&0xfff, row)
+}
+
+// BenchmarkIdentity measures the identity face's tables with few and with many
+// bindings: what an authentication looks up, and what changes a binding.
+func BenchmarkIdentity(b *testing.B) {
+	for _, rows := range []int{1_000, 1_000_000} {
+		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
+			s := open(b, filepath.Join(b.TempDir(), "bindery.db"))
+			w := seedIdentity(b, s, rows)
+			b.Run("resolve", func(b *testing.B) {
+				n, before := uint64(0), cpu(b)
+				for b.Loop() {
+					n = n*6364136223846793005 + 1442695040888963407
+					at := int(n >> 33 % uint64(rows))
+					want := w.binding(at)
+					got, err := s.Resolve(b.Context(), w.service.Name, want.Host, want.AuthType, want.Keys)
+					if err != nil || got.Binding.Name != want.Name || got.Method.Material.Empty() {
+						b.Fatal(got, err)
+					}
+				}
+				perOp(b, before)
+			})
+			b.Run("change", func(b *testing.B) {
+				ctx, before := b.Context(), cpu(b)
+				for b.Loop() {
+					one := w.binding(w.next)
+					w.next++
+					one.Row = w.id(b)
+					steps := []func(tx bindery.Tx) error{
+						func(tx bindery.Tx) error { return tx.IdentityBindings().Add(ctx, one) },
+						func(tx bindery.Tx) error { _, err := tx.IdentityBindings().ByName(ctx, one.Name); return err },
+						func(tx bindery.Tx) error {
+							one.Revision, one.UniqueKey = 2, "changed"
+							return tx.IdentityBindings().Save(ctx, one)
+						},
+						func(tx bindery.Tx) error {
+							one.Revision, one.Host = 3, "host-2"
+							return tx.IdentityBindings().Save(ctx, one)
+						},
+						func(tx bindery.Tx) error { return tx.IdentityBindings().Remove(ctx, one.Row) },
+					}
+					for _, f := range steps {
+						if err := s.Update(ctx, f); err != nil {
+							b.Fatal(err)
+						}
+					}
+				}
+				perOp(b, before)
+			})
+			b.Run("record", func(b *testing.B) { // batches of 1000, as a busy second has
+				at := time.Unix(1_700_000_000, 0)
+				for b.Loop() {
+					at = at.Add(time.Second)
+					seen := make([]bindery.Authentication, 1000)
+					for i := range seen {
+						seen[i] = bindery.Authentication{BindingRow: w.rows[(i*7919+int(at.Unix()))%rows], Outcome: bindery.AuthSucceeded, At: at, Count: 1}
+					}
+					err := s.Update(b.Context(), func(tx bindery.Tx) error { return tx.Authentications().Record(b.Context(), seen) })
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+			b.Run("list", func(b *testing.B) { // a page somewhere
+				n := uint64(0)
+				for b.Loop() {
+					n = n*6364136223846793005 + 1442695040888963407
+					p := bindery.Page{After: w.rows[int(n>>33%uint64(rows))]}
+					err := s.View(b.Context(), func(tx bindery.Tx) error {
+						_, err := tx.IdentityBindings().List(b.Context(), bindery.IdentityBindingFilter{Services: []int64{w.service.Row}, Host: "host-1"}, p)
+						return err
+					})
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+			b.Run("remove service type", func(b *testing.B) { // the one with all bindings
+				begun := time.Now()
+				if err := s.Update(b.Context(), func(tx bindery.Tx) error { return tx.ServiceTypes().Remove(b.Context(), w.service.Row) }); err != nil {
+					b.Fatal(err)
+				}
+				removed := time.Since(begun)
+				var longest time.Duration
+				begun = time.Now()
+				for n := 1; n > 0; {
+					chunk := time.Now()
+					err := s.Update(b.Context(), func(tx bindery.Tx) (err error) {
+						n, err = tx.ServiceTypes().Purge(b.Context(), 500)
+						return err
+					})
+					if err != nil {
+						b.Fatal(err)
+					}
+					longest = max(longest, time.Since(chunk))
+				}
+				purged := time.Since(begun)
+				for b.Loop() { // once is enough, and tells the benchmark so
+				}
+				b.ReportMetric(float64(removed.Microseconds()), "remove-µs")
+				b.ReportMetric(purged.Seconds(), "purge-s")
+				b.ReportMetric(float64(longest.Milliseconds()), "longest-ms")
+			})
+		})
+	}
+}
+
+// perOp reports what one costs on a machine that others use too.
+func perOp(b *testing.B, before time.Duration) {
+	b.Helper()
+	b.ReportMetric(float64((cpu(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
+}
+
+// An identityWorkload is one service type with many bindings, which are made from
+// their numbers.
+type identityWorkload struct {
+	s       bindery.Store
+	service bindery.ServiceType
+	rows    []int64
+	next    int
+}
+
+func (w *identityWorkload) id(b *testing.B) int64 {
+	b.Helper()
+	row, err := w.s.NewID(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	return row
+}
+
+func (w *identityWorkload) binding(n int) bindery.IdentityBinding {
+	g := guid(int64(n))
+	exact, old := sha256.Sum256([]byte("exact"+g)), sha256.Sum256([]byte("old"+g))
+	return bindery.IdentityBinding{
+		UUID: g, Name: "binding-" + g, ServiceRow: w.service.Row, Host: "host-1", AuthType: bindery.AuthX509,
+		Identifier: "CN=" + g + ",OU=robots,O=example,C=GR", Revision: 1, UniqueKey: g, Created: time.Unix(1_700_000_000, 0),
+		Keys: bindery.IdentityKeys{Exact: hex.EncodeToString(exact[:]), Old: hex.EncodeToString(old[:])},
+	}
+}
+
+func seedIdentity(b *testing.B, s bindery.Store, rows int) *identityWorkload {
+	b.Helper()
+	w := &identityWorkload{s: s, next: rows}
+	ctx := b.Context()
+	w.service = bindery.ServiceType{
+		Row: w.id(b), UUID: guid(1), Name: "ams", Hosts: []string{"host-1", "host-2"}, AuthTypes: []bindery.AuthType{bindery.AuthX509},
+		AuthMethod: bindery.AuthMethodAPIKey, Type: "ams", Revision: 1, Created: time.Now(),
+	}
+	m := bindery.AuthMethod{
+		Row: w.id(b), UUID: guid(2), ServiceRow: w.service.Row, Host: "host-1", Port: 443, Kind: bindery.AuthMethodAPIKey, Revision: 1,
+		Material: bindery.NewSecret(`{"access_key":"0123456789abcdef0123456789abcdef"}`), Created: time.Now(),
+	}
+	err := s.Update(ctx, func(t bindery.Tx) error {
+		if err := t.ServiceTypes().Add(ctx, w.service); err != nil {
+			return err
+		}
+		return t.AuthMethods().Add(ctx, m)
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for range rows {
+		w.rows = append(w.rows, w.id(b))
+	}
+	for done := 0; done < rows; done += 1000 {
+		err := s.Update(ctx, func(t bindery.Tx) error {
+			for n := done; n < done+1000; n++ {
+				one := w.binding(n)
+				one.Row = w.rows[n]
+				if err := t.IdentityBindings().Add(ctx, one); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	return w
 }

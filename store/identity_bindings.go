@@ -23,13 +23,10 @@ func prefixed(prefix, columns string) string {
 	return prefix + strings.Join(strings.Fields(columns), " "+prefix)
 }
 
-// Those of removed service types are not there. The conditions of a list stand
-// after these, and the cross join tells SQLite to look at the service type first.
-var (
-	selectIdentityBinding = `SELECT s.uuid, ` + prefixed("b.", identityBindingColumns)
-	ofService             = ` FROM service_types s CROSS JOIN identity_bindings b WHERE s.removed = 0 AND b.service_row = s.id`
-	ofAnyService          = ` FROM identity_bindings b CROSS JOIN service_types s WHERE s.removed = 0 AND s.id = b.service_row`
-)
+// Those of removed service types are not there. The cross join tells SQLite to look
+// at the binding first.
+var selectIdentityBinding = `SELECT s.uuid, ` + prefixed("b.", identityBindingColumns) +
+	` FROM identity_bindings b CROSS JOIN service_types s WHERE s.removed = 0 AND s.id = b.service_row`
 
 func (t identityBindings) all(ctx context.Context, text string, long bool, args ...any) ([]bindery.IdentityBinding, error) {
 	var out []bindery.IdentityBinding
@@ -108,7 +105,7 @@ func (t identityBindings) Add(ctx context.Context, b bindery.IdentityBinding) er
 }
 
 func (t identityBindings) ByName(ctx context.Context, name string) (bindery.IdentityBinding, error) {
-	found, err := t.all(ctx, ofAnyService+` AND b.name = ?`, false, name)
+	found, err := t.all(ctx, ` AND b.name = ?`, false, name)
 	if err == nil && len(found) == 0 {
 		err = notFound("binding")
 	}
@@ -149,50 +146,47 @@ func (t identityBindings) Remove(ctx context.Context, row int64) error {
 	return t.removeOf(ctx, "identity_bindings", "binding", row)
 }
 
-// List asks for one service type and one key at a time, each a range of an index,
-// in order of rows. To ask for several at once would sort all that they have for
-// each page. Where a removed service type has rows still, and there may be a
-// million of them, the others are asked for instead of passing over it.
+// List asks for one place and one key at a time, each a range of an index, in order
+// of rows. To ask for several at once would sort all that they have for each page.
 func (t identityBindings) List(ctx context.Context, f bindery.IdentityBindingFilter, p bindery.Page) ([]bindery.IdentityBinding, error) {
+	if f.Keys != (bindery.IdentityKeys{}) {
+		return t.withKeys(ctx, f, p)
+	}
+	places, err := t.places(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	if places == nil {
+		return t.all(ctx, ` AND b.id > ? ORDER BY b.id LIMIT ?`, true, p.After, pageSize(p))
+	}
+	return merged(places, p, identityBindingRow, func(at place, last int64) ([]bindery.IdentityBinding, error) {
+		return t.all(ctx, ` AND b.service_row = ? AND b.host = ? AND b.id > ? AND b.id <= ? ORDER BY b.id LIMIT ?`, true,
+			at.service, at.host, p.After, last, pageSize(p))
+	})
+}
+
+func identityBindingRow(b bindery.IdentityBinding) int64 { return b.Row }
+
+// withKeys lists those of one identity, which has few. The plus keeps the planner
+// from walking all rows in their order.
+func (t identityBindings) withKeys(ctx context.Context, f bindery.IdentityBindingFilter, p bindery.Page) ([]bindery.IdentityBinding, error) {
 	services := f.Services
-	keyed := f.Keys != bindery.IdentityKeys{}
-	if len(services) == 0 && !keyed {
-		all, err := t.apart(ctx, f.Host != "")
-		if err != nil {
-			return nil, err
-		}
-		if all == nil {
-			return t.all(ctx, ofAnyService+` AND b.id > ? ORDER BY b.id LIMIT ?`, true, p.After, pageSize(p))
-		}
-		services = all
+	if len(services) == 0 {
+		services = []int64{0} // any
 	}
-	if len(f.Services) == 0 && keyed {
-		services = []int64{0}
-	}
-	row := func(b bindery.IdentityBinding) int64 { return b.Row }
-	return merged(services, p, row, func(service, last int64) ([]bindery.IdentityBinding, error) {
-		from := ofService
-		var args []any
-		if service != 0 {
-			from += ` AND s.id = ?`
-			args = append(args, service)
-		} else {
-			from = ofAnyService
-		}
-		if f.Host != "" {
-			from += ` AND b.host = ?`
-			args = append(args, f.Host)
-		}
-		if !keyed {
-			return t.all(ctx, from+` AND b.id > ? AND b.id <= ? ORDER BY b.id LIMIT ?`, true, append(args, p.After, last, pageSize(p))...)
-		}
-		// One identity has few bindings. The plus keeps the planner from walking all rows in their order.
+	return merged(services, p, identityBindingRow, func(service, last int64) ([]bindery.IdentityBinding, error) {
 		var out []bindery.IdentityBinding
 		for _, key := range []struct{ condition, value string }{
 			{` AND b.exact_key = ?`, f.Keys.Exact}, {` AND b.old_key = ? AND b.old_key <> ''`, f.Keys.Old},
 		} {
-			found, err := t.all(ctx, from+key.condition+` AND +b.id > ? AND +b.id <= ? ORDER BY +b.id LIMIT ?`, true,
-				append(slices.Clone(args), key.value, p.After, last, pageSize(p))...)
+			text, args := key.condition, []any{key.value}
+			if service != 0 {
+				text, args = text+` AND b.service_row = ?`, append(args, service)
+			}
+			if f.Host != "" {
+				text, args = text+` AND b.host = ?`, append(args, f.Host)
+			}
+			found, err := t.all(ctx, text+` AND +b.id > ? AND +b.id <= ? ORDER BY +b.id LIMIT ?`, true, append(args, p.After, last, pageSize(p))...)
 			if err != nil {
 				return nil, err
 			}
@@ -202,32 +196,76 @@ func (t identityBindings) List(ctx context.Context, f bindery.IdentityBindingFil
 	})
 }
 
-// apart returns the service types that are to be asked one by one: none, where it
-// is as well to go through all rows.
-func (t identityBindings) apart(ctx context.Context, always bool) ([]int64, error) {
-	if !always {
+// A place is where identities are unique.
+type place struct {
+	service int64
+	host    string
+}
+
+// places returns where a list has to look: nil, where it is as well to go through
+// all rows. It is not while a removed service type has rows still, of which there
+// may be a million in a page's way.
+func (t identityBindings) places(ctx context.Context, f bindery.IdentityBindingFilter) ([]place, error) {
+	services := f.Services
+	if len(services) == 0 {
 		var one int
 		removed, err := t.get(ctx, `SELECT 1 FROM service_types WHERE removed = 1 LIMIT 1`, nil, &one)
-		if err != nil || !removed {
+		if err != nil || (!removed && f.Host == "") {
+			return nil, err
+		}
+		err = t.each(ctx, `SELECT id FROM service_types WHERE removed = 0`, nil, true, func(rows *sql.Rows) error {
+			services = append(services, 0)
+			return rows.Scan(&services[len(services)-1])
+		})
+		if err != nil {
 			return nil, err
 		}
 	}
-	out := []int64{}
-	err := t.each(ctx, `SELECT id FROM service_types WHERE removed = 0`, nil, true, func(rows *sql.Rows) error {
-		out = append(out, 0)
-		return rows.Scan(&out[len(out)-1])
-	})
-	return out, err
+	out := []place{}
+	for _, service := range services {
+		if err := t.live(ctx, service); bindery.CodeOf(err) == bindery.CodeNotFound {
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		hosts := []string{f.Host}
+		if f.Host == "" {
+			var err error
+			if hosts, err = t.hosts(ctx, service); err != nil {
+				return nil, err
+			}
+		}
+		for _, host := range hosts {
+			out = append(out, place{service, host})
+		}
+	}
+	return out, nil
 }
 
-// merged makes one page of the pages of several service types. The further it
-// comes, the less it asks for: nothing after the last row that fits.
-func merged[T any](services []int64, p bindery.Page, row func(T) int64, list func(service, last int64) ([]T, error)) ([]T, error) {
+// hosts jumps from each host that a service type has bindings on to the next one in
+// the index, however many bindings share a host.
+func (t identityBindings) hosts(ctx context.Context, service int64) (out []string, err error) {
+	const first, order = `SELECT host FROM identity_bindings WHERE service_row = ?`, ` ORDER BY host LIMIT 1`
+	text, args := first+order, []any{service}
+	for {
+		var host string
+		found, err := t.get(ctx, text, args, &host)
+		if err != nil || !found {
+			return out, err
+		}
+		out = append(out, host)
+		text, args = first+` AND host > ?`+order, []any{service, host}
+	}
+}
+
+// merged makes one page of the pages of several parts. The further it comes, the
+// less it asks for: nothing after the last row that fits.
+func merged[P, T any](parts []P, p bindery.Page, row func(T) int64, list func(part P, last int64) ([]T, error)) ([]T, error) {
 	var out []T
 	last := int64(math.MaxInt64)
 	order := func(a, b T) int { return cmp.Compare(row(a), row(b)) }
-	for _, service := range services {
-		found, err := list(service, last)
+	for _, part := range parts {
+		found, err := list(part, last)
 		if err != nil {
 			return nil, err
 		}

@@ -70,7 +70,7 @@ func (t serviceTypes) free(ctx context.Context, s bindery.ServiceType) error {
 	return err
 }
 
-// live returns the UUID of a service type that is not removed, or CodeNotFound.
+// live checks that a service type is there.
 func (t *tx) live(ctx context.Context, serviceRow int64) error {
 	var one int
 	found, err := t.get(ctx, `SELECT 1 FROM service_types WHERE id = ? AND removed = 0`, []any{serviceRow}, &one)

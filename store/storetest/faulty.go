@@ -75,15 +75,19 @@ func (t faultyTx) Operations() bindery.Operations {
 }
 func (t faultyTx) Events() bindery.Events       { return faultyEvents{t.Tx.Events(), t.fault} }
 func (t faultyTx) Processes() bindery.Processes { return faultyProcesses{t.Tx.Processes(), t.fault} }
+
 func (t faultyTx) ServiceTypes() bindery.ServiceTypes {
 	return faultyServiceTypes{t.Tx.ServiceTypes(), t.fault}
 }
+
 func (t faultyTx) AuthMethods() bindery.AuthMethods {
 	return faultyAuthMethods{t.Tx.AuthMethods(), t.fault}
 }
+
 func (t faultyTx) IdentityBindings() bindery.IdentityBindings {
 	return faultyIdentityBindings{t.Tx.IdentityBindings(), t.fault}
 }
+
 func (t faultyTx) Authentications() bindery.Authentications {
 	return faultyAuthentications{t.Tx.Authentications(), t.fault}
 }

@@ -58,7 +58,6 @@ CREATE TABLE identity_bindings (
 CREATE UNIQUE INDEX identity_bindings_name ON identity_bindings (name);
 CREATE UNIQUE INDEX identity_bindings_exact ON identity_bindings (exact_key, service_row, host, auth_type);
 CREATE UNIQUE INDEX identity_bindings_old ON identity_bindings (old_key, service_row, host, auth_type) WHERE old_key <> '';
-CREATE INDEX identity_bindings_service ON identity_bindings (service_row, id);
 CREATE INDEX identity_bindings_host ON identity_bindings (service_row, host, id);
 
 CREATE TABLE authentications (
