@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -44,8 +46,10 @@ func TestObjects(t *testing.T) {
  "created_on": "2018-05-24T09:58:17Z",
  "access_key": "a\u003cb\u003e\u0026c"
 }`
-	w.wants(request{method: "POST", path: "/v1/service-types/s1/authm",
-		body: `{"Host":"h1","PORT":9000,"access_key":"a<b>&c","type":"headers","uuid":"mine","service_uuid":"other","headers":{"a":"b"}}`}, 201, key)
+	w.wants(request{
+		method: "POST", path: "/v1/service-types/s1/authm",
+		body: `{"Host":"h1","PORT":9000,"access_key":"a<b>&c","type":"headers","uuid":"mine","service_uuid":"other","headers":{"a":"b"}}`,
+	}, 201, key)
 	w.wants(request{method: "GET", path: "/v1/service-types/s1/hosts/h1/authm"}, 200, key)
 	w.wants(request{method: "GET", path: "/v1/authm"}, 200, "{\n \"auth_methods\": [\n  "+strings.ReplaceAll(key, "\n", "\n  ")+"\n ]\n}")
 	w.wants(request{method: "GET", path: "/v1/authm", key: readOnlyKey}, 200,
@@ -213,14 +217,25 @@ func TestKeyComesFirst(t *testing.T) {
 	w := start(t)
 	w.fill()
 	for _, q := range []request{
-		{method: "GET", path: "/v1/service-types"}, {method: "POST", path: "/v1/service-types", body: "{"},
-		{method: "GET", path: "/v1/service-types/x"}, {method: "PUT", path: "/v1/service-types/x"}, {method: "DELETE", path: "/v1/service-types/st1"},
-		{method: "POST", path: "/v1/service-types/x/authm"}, {method: "GET", path: "/v1/service-types/x/hosts/y/authm"},
-		{method: "PUT", path: "/v1/service-types/x/hosts/y/authm"}, {method: "DELETE", path: "/v1/service-types/x/hosts/y/authm"},
-		{method: "GET", path: "/v1/authm"}, {method: "POST", path: "/v1/bindings/x", body: strings.Repeat("x", 1<<17)},
-		{method: "GET", path: "/v1/bindings"}, {method: "GET", path: "/v1/bindings/x"}, {method: "PUT", path: "/v1/bindings/x"},
-		{method: "DELETE", path: "/v1/bindings/x"}, {method: "GET", path: "/v1/service-types/x/hosts/y/bindings"},
-		{method: "GET", path: "/v1/nothing"}, {method: "PATCH", path: "/v1/bindings"}, {method: "GET", path: "/v1/bindings?limit=x"},
+		{method: "GET", path: "/v1/service-types"},
+		{method: "POST", path: "/v1/service-types", body: "{"},
+		{method: "GET", path: "/v1/service-types/x"},
+		{method: "PUT", path: "/v1/service-types/x"},
+		{method: "DELETE", path: "/v1/service-types/st1"},
+		{method: "POST", path: "/v1/service-types/x/authm"},
+		{method: "GET", path: "/v1/service-types/x/hosts/y/authm"},
+		{method: "PUT", path: "/v1/service-types/x/hosts/y/authm"},
+		{method: "DELETE", path: "/v1/service-types/x/hosts/y/authm"},
+		{method: "GET", path: "/v1/authm"},
+		{method: "POST", path: "/v1/bindings/x", body: strings.Repeat("x", 1<<17)},
+		{method: "GET", path: "/v1/bindings"},
+		{method: "GET", path: "/v1/bindings/x"},
+		{method: "PUT", path: "/v1/bindings/x"},
+		{method: "DELETE", path: "/v1/bindings/x"},
+		{method: "GET", path: "/v1/service-types/x/hosts/y/bindings"},
+		{method: "GET", path: "/v1/nothing"},
+		{method: "PATCH", path: "/v1/bindings"},
+		{method: "GET", path: "/v1/bindings?limit=x"},
 	} {
 		for _, key := range []string{"none", "", "wrong", strings.ToLower(adminKey)} {
 			q.key = key
@@ -318,10 +333,13 @@ func TestFailedProofsAreLimited(t *testing.T) {
 		w.refuses(request{method: "GET", path: path, key: "none"}, 400, "BAD REQUEST", "No certificate provided")
 	}
 	w.refuses(request{method: "GET", path: path, key: "none", cert: stranger}, 403, "ACCESS_FORBIDDEN", unknown)
-	w.refuses(request{method: "GET", path: "/v1/service-types/st2/hosts/127.0.0.1:authoidc", key: "none",
-		header: http.Header{"Authorization": {"Bearer x"}}}, 401, "UNAUTHORIZED", "the token is not a JWT signed with an asymmetric algorithm")
+	w.refuses(request{
+		method: "GET", path: "/v1/service-types/st2/hosts/127.0.0.1:authoidc", key: "none",
+		header: http.Header{"Authorization": {"Bearer x"}},
+	}, 401, "UNAUTHORIZED", "the token is not a JWT signed with an asymmetric algorithm")
 	for _, q := range []request{
-		{method: "GET", path: "/v1/bindings", key: "wrong"}, {method: "GET", path: "/v1/version", key: "wrong"},
+		{method: "GET", path: "/v1/bindings", key: "wrong"},
+		{method: "GET", path: "/v1/version", key: "wrong"},
 		{method: "GET", path: path, key: "none", cert: stranger},
 		{method: "GET", path: "/v1/service-types/st2/hosts/127.0.0.1:authoidc", key: "none", header: http.Header{"Authorization": {"Bearer x"}}},
 	} {
@@ -338,4 +356,35 @@ func TestFailedProofsAreLimited(t *testing.T) {
 			t.Errorf("the right certificate is answered %d", a.status)
 		}
 	}
+}
+
+// Of many who bind one identity at once, spelled in several ways, one does, and
+// authentication works.
+func TestOneOfManyBinds(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.fill()
+	spellings := []string{"CN=alice,O=o", "cn=alice, o=o", "/O=o/CN=alice", `CN=\\61lice,O=o`, "2.5.4.3=alice,2.5.4.10=o"}
+	var made, taken atomic.Int64
+	var all sync.WaitGroup
+	for i := range 50 {
+		body := `{"service_uuid":"` + w.uuids["st1"] + `","host":"127.0.0.1","auth_type":"x509","auth_identifier":"` +
+			spellings[i%len(spellings)] + `","unique_key":"plain"}`
+		all.Go(func() {
+			switch a := w.do(request{method: "POST", path: fmt.Sprintf("/v1/bindings/b%d", i), body: body}); a.status {
+			case 201:
+				made.Add(1)
+			case 409:
+				taken.Add(1)
+			default:
+				t.Errorf("got %d %s", a.status, a.body)
+			}
+		})
+	}
+	all.Wait()
+	if made.Load() != 1 || taken.Load() != 49 {
+		t.Errorf("%d bind, %d are told that it is taken", made.Load(), taken.Load())
+	}
+	q := request{method: "GET", path: "/v1/service-types/st1/hosts/127.0.0.1:authx509", key: "none", cert: w.ca.valid("alice")}
+	w.wants(q, 200, "{\n \"token\": \"tok-token\"\n}")
 }
