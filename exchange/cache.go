@@ -70,12 +70,6 @@ type stamps struct {
 // A stamp is the state of the counters on which one lookup stands.
 type stamp struct{ everything, exact, old uint64 }
 
-// A stamped lookup is one in the cache.
-type stamped struct {
-	stamp
-	*lookup
-}
-
 var seed = maphash.MakeSeed()
 
 func (s *stamps) stripe(key string) *atomic.Uint64 {

@@ -3,6 +3,7 @@ package exchange
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"bindery"
 )
@@ -69,6 +70,9 @@ func serviceType(ctx context.Context, tx bindery.Tx, by Caller, name string) (bi
 
 // serviceTypeByUUID is serviceType by the other key.
 func serviceTypeByUUID(ctx context.Context, tx bindery.Tx, by Caller, uuid string) (bindery.ServiceType, error) {
+	if unfit(uuid, maxName) != "" { // PostgreSQL would call it an error of ours
+		return bindery.ServiceType{}, errNoServiceType
+	}
 	t, err := tx.ServiceTypes().ByUUID(ctx, uuid)
 	if t, err = found(t, err, errNoServiceType); err != nil {
 		return t, err
@@ -90,7 +94,10 @@ func visibleTypes(ctx context.Context, tx bindery.Tx, by Caller) (types []binder
 	if by.Services == nil {
 		return nil, true, nil
 	}
-	for _, name := range by.Services {
+	for n, name := range by.Services {
+		if slices.Contains(by.Services[:n], name) {
+			continue
+		}
 		t, err := tx.ServiceTypes().ByName(ctx, name)
 		switch {
 		case bindery.CodeOf(err) == bindery.CodeNotFound:

@@ -3,6 +3,7 @@ package exchange
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -97,6 +98,9 @@ func unreachable(name string) string {
 func checkHost(host string) string {
 	if why := unfit(host, 253); why != "" {
 		return why
+	}
+	if _, err := netip.ParseAddr(bare(host)); err != nil && strings.Contains(host, ":") {
+		return "is no host name or address"
 	}
 	u, err := url.Parse("https://" + net.JoinHostPort(bare(host), "443") + "/")
 	if err != nil || u.Hostname() != bare(host) || u.Path != "/" || u.User != nil || strings.ContainsAny(host, "%[] ") && bare(host) == host {

@@ -3,6 +3,7 @@ package exchange_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -205,4 +206,46 @@ func TestLookupsAreBounded(t *testing.T) {
 	if n := w.Entries(); n == 0 || n > 10 {
 		t.Errorf("%d lookups are kept, want at most 10", n)
 	}
+}
+
+// A change that is acknowledged while the service takes its time holds for those
+// who wait, too.
+func TestChangesOvertakeCalls(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, open func() bindery.Store) {
+		begun, goOn := make(chan struct{}), make(chan struct{})
+		w, u := worldOn(t, open(), func(o *exchange.Options) { o.Types[0].Timeout = patience }), newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+			begun <- struct{}{}
+			<-goOn
+			giveToken(w, r)
+		})
+		alice := w.bind("ams1", u, "alice")
+		type answer struct {
+			token string
+			err   error
+		}
+		answers := make(chan answer)
+		ask := func() {
+			got, err := w.Token(context.Background(), alice, "ams1", u.host)
+			answers <- answer{string(got), err}
+		}
+		go ask()
+		<-begun
+		time.Sleep(150 * time.Millisecond) // the service is slow
+		must(w.UpdateBinding(t.Context(), admin, "ams1-alice", exchange.BindingInput{UniqueKey: ptr("uid-2")}))(t)
+		goOn <- struct{}{}
+		<-begun // it is asked again, for the new key
+		goOn <- struct{}{}
+		if a := <-answers; a.err != nil || a.token != `"token-of-uid-2"` {
+			t.Errorf("got %s, %v", a.token, a.err)
+		}
+		go ask()
+		<-begun
+		time.Sleep(150 * time.Millisecond)
+		if err := w.DeleteBinding(t.Context(), admin, "ams1-alice"); err != nil {
+			t.Fatal(err)
+		}
+		goOn <- struct{}{}
+		refused(t, (<-answers).err, bindery.CodeNotFound, "Binding was not found")
+	})
 }

@@ -131,7 +131,7 @@ type Service struct {
 	names []string // of types, as configured
 
 	cached  bool // lookups are
-	lookups *cache[lookupKey, stamped]
+	lookups *cache[lookupKey, *lookup]
 	stamps  stamps
 	told    *cache[string, struct{}] // identities whose full name the log has said
 
@@ -165,7 +165,7 @@ func New(store bindery.Store, o Options) (*Service, error) {
 	s := &Service{
 		o: o, store: store,
 		cached:  store.Sole(),
-		lookups: newCache[lookupKey, stamped](o.CachedLookups),
+		lookups: newCache[lookupKey, *lookup](o.CachedLookups),
 		told:    newCache[string, struct{}](1 << 12),
 		tokens:  newCache[flightKey, token](o.CachedTokens),
 		flights: make(map[flightKey]*flight),

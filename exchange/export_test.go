@@ -17,13 +17,6 @@ func (s *Service) Waiting() int {
 	return n
 }
 
-// Gates is how many hosts are remembered.
-func (s *Service) Gates() int {
-	s.hosts.mu.Lock()
-	defer s.hosts.mu.Unlock()
-	return len(s.hosts.gates)
-}
-
 // Entries is how many lookups are kept.
 func (s *Service) Entries() int {
 	s.lookups.mu.Lock()

@@ -15,6 +15,7 @@ import (
 // A lookup is what one authentication needs, and the call that follows from it.
 type lookup struct {
 	bindery.Resolution
+	stamp                                // of the moment before it was read
 	request atomic.Pointer[http.Request] // made by the first call, copied by each
 }
 
@@ -38,20 +39,53 @@ func (s *Service) token(ctx context.Context, id *bindery.Identity, service, host
 		return nil, err
 	}
 	o.Service, o.Type = l.Service.Name, l.Service.Type
-	if err := check(l, id, host); err != nil {
-		if errors.Is(err, errNoBinding) {
-			s.record.add(0, bindery.AuthUnbound, now)
-			s.tell(ctx, id, service, host)
+	for range fetches {
+		if err := check(l, id, host); err != nil {
+			if errors.Is(err, errNoBinding) {
+				s.record.add(0, bindery.AuthUnbound, now)
+				s.tell(ctx, id, service, host)
+			}
+			return nil, err
 		}
-		return nil, err
+		value, err := s.fetch(ctx, l, now, o)
+		if err != nil {
+			if !errors.Is(err, context.Canceled) { // a caller who left says nothing of the service
+				s.record.add(l.Binding.Row, bindery.AuthUpstream, now)
+			}
+			return nil, err
+		}
+		again := l
+		if s.overtaken(l, id, now) {
+			if again, err = s.look(ctx, id, service, host); err != nil {
+				return nil, err
+			}
+		}
+		if again.key() == l.key() {
+			s.record.add(l.Binding.Row, bindery.AuthSucceeded, now)
+			return value, nil
+		}
+		l = again
 	}
-	value, err := s.fetch(ctx, l, now, o)
-	outcome := bindery.AuthSucceeded
-	if err != nil {
-		outcome = bindery.AuthUpstream
+	return nil, errBusy.Because(errChanging)
+}
+
+const (
+	// fetches bounds how often a token is fetched anew because a change overtook the call.
+	fetches = 3
+	// slow is when a call took so long that a change may well have overtaken it.
+	// Where other processes write the store, only then it is asked again.
+	slow = 100 * time.Millisecond
+)
+
+var errChanging = errors.New("the binding changes all the time")
+
+// overtaken reports whether a change may have been acknowledged since the lookup:
+// who was removed while the service took its time gets nothing.
+func (s *Service) overtaken(l *lookup, id *bindery.Identity, began time.Time) bool {
+	if s.cached {
+		return s.stamps.at(id.Keys) != l.stamp
 	}
-	s.record.add(l.Binding.Row, outcome, now)
-	return value, err
+	return s.o.Now().Sub(began) >= slow
 }
 
 // look finds what stands in the store now, or what stood there if nothing
@@ -63,14 +97,14 @@ func (s *Service) look(ctx context.Context, id *bindery.Identity, service, host 
 	}
 	key := lookupKey{service: service, host: host, auth: id.AuthType, keys: id.Keys}
 	now := s.stamps.at(id.Keys)
-	if e, ok := s.lookups.get(key); ok && e.stamp == now {
-		return e.lookup, nil
+	if l, ok := s.lookups.get(key); ok && l.stamp == now {
+		return l, nil
 	}
 	r, err := s.store.Resolve(ctx, service, host, id.AuthType, id.Keys)
-	l := &lookup{Resolution: r}
+	l := &lookup{Resolution: r, stamp: now}
 	// What leads nowhere is not kept: anybody can ask for anything.
 	if err == nil && r.Binding.Row != 0 && r.Method.Row != 0 {
-		s.lookups.put(key, stamped{now, l})
+		s.lookups.put(key, l)
 	}
 	return l, err
 }

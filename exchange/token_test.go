@@ -173,7 +173,7 @@ func TestWhatIsSent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			u := newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
-				fmt.Fprintf(w, `{"%s": "t", "%s2": 1}`, tt.field, tt.field)
+				_, _ = fmt.Fprintf(w, `{"%s": "t", "%s2": 1}`, tt.field, tt.field)
 			})
 			st := "st " + name
 			in := serviceInput(st, u.host)
