@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -87,27 +88,31 @@ var ErrMissing = errors.New("there is no such key")
 // own. It calls own for cases that stop and kill: that server is nobody else's.
 // Both may be the same function.
 func Run(t *testing.T, shared, own func(t *testing.T) Server) {
+	run(t, shared, own, nil, func(*fixture) {})
+}
+
+// run runs the cases but those that skip names. Adapt changes a fixture before its case.
+func run(t *testing.T, shared, own func(t *testing.T) Server, skip []string, adapt func(*fixture)) {
 	except := shared(t).Except
-	for name, test := range undisturbed {
-		if why, ok := except[name]; ok {
-			t.Logf("left out, %s: %s", name, why)
-			continue
+	each := func(cases map[string]func(*fixture), start func(t *testing.T) Server) {
+		for name, test := range cases {
+			if slices.Contains(skip, name) {
+				continue
+			}
+			if why, ok := except[name]; ok {
+				t.Logf("left out, %s: %s", name, why)
+				continue
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				f := newFixture(t, start(t))
+				adapt(f)
+				test(f)
+			})
 		}
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(newFixture(t, shared(t)))
-		})
 	}
-	for name, test := range disturbed {
-		if why, ok := except[name]; ok {
-			t.Logf("left out, %s: %s", name, why)
-			continue
-		}
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(newFixture(t, own(t)))
-		})
-	}
+	each(undisturbed, shared)
+	each(disturbed, own)
 }
 
 // undisturbed are the cases that any number of tests can run on one server.
