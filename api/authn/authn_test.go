@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"bindery/devserver/servertest"
 )
 
 // The bytes of every object, as they are made, read and changed.
@@ -112,7 +114,18 @@ func TestObjects(t *testing.T) {
 // Every row of the table of errors that needs no proof.
 func TestErrors(t *testing.T) {
 	t.Parallel()
-	w := start(t)
+	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
+		errorsOf(t, start(t))
+	})
+	servertest.EachPostgres(t, func(t *testing.T, v servertest.Version) {
+		url := servertest.Postgres(t, v).SuperURL("postgres").Reveal()
+		errorsOf(t, start(t, func(o *options) { o.database = url }))
+	})
+}
+
+func errorsOf(t *testing.T, w *world) {
+	t.Helper()
 	w.fill()
 	w.bind("b1", "st1", "x509", "CN=alice,O=o", "plain")
 	w.bind("b2", "st1", "x509", "CN=bob,O=o", "plain")
@@ -168,6 +181,12 @@ func TestErrors(t *testing.T) {
 		{"GET", sts + "/x", "", 404, "NOT FOUND", "Service-type was not found"},
 		{"GET", sts + "/%00", "", 404, "NOT FOUND", "Service-type was not found"},
 		{"GET", sts + "/%ff", "", 404, "NOT FOUND", "Service-type was not found"},
+		{"GET", sts + "/st1/hosts/%00:authx509", "", 400, bad, "No certificate provided"},
+		{"GET", sts + "/st1/hosts/%ff/authm", "", 404, "NOT FOUND", "Host was not found"},
+		{"DELETE", "/v1/bindings/%00", "", 404, "NOT FOUND", "Binding was not found"},
+		{"PUT", "/v1/bindings/%ff", "{}", 404, "NOT FOUND", "Binding was not found"},
+		{"PUT", sts + "/st1/hosts/127.0.0.1/authm", `{"service_uuid":"\u0000"}`, 404, "NOT FOUND", "Service-type was not found"},
+		{"GET", sts + "/st1/hosts/127.0.0.1/bindings?authID=%00", "", 404, "NOT FOUND", "Binding was not found"},
 		{"PUT", sts + "/x", "{}", 404, "NOT FOUND", "Service-type was not found"},
 		{"DELETE", sts + "/x", "", 404, "NOT FOUND", "Service-type was not found"},
 		{"POST", sts + "/x/authm", "{}", 404, "NOT FOUND", "Service-type was not found"},

@@ -16,10 +16,10 @@ import (
 )
 
 // A Limit bounds the failed proofs of one client address: wrong keys, and
-// certificates and tokens that prove nobody. Proofs are tried first and only failures are
-// counted, so that who proves itself is never made to wait for what somebody else
-// behind the same address does. It bounds noise and guessing's speed in the log's eyes, and
-// is no reason to have short keys.
+// certificates and tokens that prove nobody. Proofs are tried first and only
+// failures are counted, so that who proves itself never waits for what somebody
+// else behind the same address does. A right guess is therefore let in at any time:
+// what keeps keys from being guessed is their length.
 type Limit struct {
 	PerMinute int // in the long run; 0: 60
 	Burst     int // at once; 0: 30

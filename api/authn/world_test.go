@@ -2,6 +2,7 @@ package authn
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -64,6 +65,7 @@ type options struct {
 	certificates identity.CertificateOptions
 	exchange     exchange.Options
 	limit        Limit
+	database     string                             // a URL; empty: SQLite
 	files        map[string]func(*authority) []byte // of the trust directory
 }
 
@@ -109,7 +111,7 @@ func start(t testing.TB, change ...func(*options)) *world {
 
 	keys, err := seal.NewKeyring(seal.NewKey())
 	must(t, err)
-	w.store, err = store.Open(t.Context(), store.Options{URL: filepath.Join(dir, "bindery.db"), Keys: keys})
+	w.store, err = store.Open(t.Context(), store.Options{URL: cmp.Or(o.database, filepath.Join(dir, "bindery.db")), Keys: keys})
 	must(t, err)
 	t.Cleanup(func() { _ = w.store.Close() })
 	service2, err := exchange.New(w.store, o.exchange)
