@@ -101,7 +101,9 @@ type Certificates struct {
 	said    *recent[string, time.Time] // when a text was last logged
 	answers *recent[ocspID, *ocspState]
 	slots   chan struct{} // fetches at one time
-	large   chan struct{} // large ones among them
+	// querySlots are for OCSP. Each authority has a few of either kind: one that hangs holds up nobody else.
+	querySlots chan struct{}
+	large      chan struct{} // large ones among them
 
 	// stamps are of the files behind trust; only the one who reloads touches them.
 	stamps map[string]stamp
@@ -132,7 +134,8 @@ func NewCertificates(o CertificateOptions) (*Certificates, error) {
 		proven:      newRecent[proofKey, *proof](16 << 10),
 		said:        newRecent[string, time.Time](4 << 10),
 		answers:     newRecent[ocspID, *ocspState](16 << 10),
-		slots:       make(chan struct{}, 32),
+		slots:       make(chan struct{}, 128),
+		querySlots:  make(chan struct{}, 128),
 		large:       make(chan struct{}, largeSlots),
 		authorities: make(map[authorityID]*authority),
 	}

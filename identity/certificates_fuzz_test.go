@@ -67,7 +67,8 @@ func FuzzProve(f *testing.F) {
 		Subject: pkix.Name{Organization: []string{"a", "b"}, CommonName: "x", ExtraNames: []pkix.AttributeTypeAndValue{
 			{Type: asn1.ObjectIdentifier{0, 9, 2342, 19200300, 100, 1, 25}, Value: "gr"},
 		}},
-		DNSNames: []string{"a.example"}, CRLDistributionPoints: []string{"http://127.0.0.1:1/"}, OCSPServer: []string{"http://127.0.0.1:1/"},
+		// No distribution points: what runs in the background makes coverage a matter of chance.
+		DNSNames: []string{"a.example"},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, leaf, ca, key.Public(), key)
 	if err != nil {

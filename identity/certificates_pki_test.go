@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
@@ -196,7 +197,10 @@ func (s *crlServer) serve(body []byte) {
 func (s *crlServer) handle(h http.HandlerFunc) { s.handler.Store(&h) }
 
 // hang answers nothing until the caller goes away.
-func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+func hang(_ http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body) // until then nobody notices that the caller went away
+	<-r.Context().Done()
+}
 
 // A buffer is a log to look into.
 type buffer struct {

@@ -42,6 +42,9 @@ type authority struct {
 	lists atomic.Pointer[[]*crl]
 	slots chan struct{} // fetches at one time
 
+	querySlots    chan struct{} // OCSP queries at one time
+	responderBack atomic.Int64  // when its responders are asked again after they were silent, in Unix seconds
+
 	mu      sync.Mutex // for writing lists, and for what follows
 	sources map[string]*source
 	changed chan struct{} // closed and made anew when a list came or an attempt ended
@@ -59,9 +62,10 @@ func idOf(cert *x509.Certificate) authorityID {
 func newAuthority(cert *x509.Certificate) *authority {
 	a := &authority{
 		id: idOf(cert), cert: cert, name: nameKey(cert.RawSubject),
-		slots:   make(chan struct{}, 4),
-		sources: make(map[string]*source),
-		changed: make(chan struct{}),
+		slots:      make(chan struct{}, 4),
+		querySlots: make(chan struct{}, 8),
+		sources:    make(map[string]*source),
+		changed:    make(chan struct{}),
 	}
 	a.lists.Store(&[]*crl{})
 	return a

@@ -32,6 +32,7 @@ type ocspID [sha256.Size]byte
 // An ocspState is what a responder (RFC 6960) says of one certificate.
 type ocspState struct {
 	cert, issuer *x509.Certificate
+	by           *authority
 	urls         []string
 	answer       atomic.Pointer[ocspAnswer] // nil: none yet
 
@@ -54,7 +55,7 @@ func (c *Certificates) responder(cert, issuer *x509.Certificate, by *authority) 
 	h := sha256.New()
 	h.Write(by.id[:])
 	h.Write(cert.Raw)
-	state, _ := c.answers.first(ocspID(h.Sum(nil)), &ocspState{cert: cert, issuer: issuer, urls: urls[:min(len(urls), maxResponders)]})
+	state, _ := c.answers.first(ocspID(h.Sum(nil)), &ocspState{cert: cert, issuer: issuer, by: by, urls: urls[:min(len(urls), maxResponders)]})
 	return state
 }
 
@@ -67,7 +68,7 @@ func (c *Certificates) asked(ctx context.Context, o *ocspState, now time.Time) s
 		return answer.standing
 	}
 	o.mu.Lock()
-	if o.running == nil && !now.Before(o.due) {
+	if o.running == nil && !now.Before(o.due) && now.Unix() >= o.by.responderBack.Load() {
 		done := make(chan struct{})
 		if c.background(func(ctx context.Context) { c.query(ctx, o, done) }) {
 			o.running = done
@@ -95,18 +96,10 @@ func (c *Certificates) asked(ctx context.Context, o *ocspState, now time.Time) s
 func (c *Certificates) query(ctx context.Context, o *ocspState, done chan struct{}) {
 	ctx, cancel := context.WithTimeout(ctx, c.o.FetchTimeout)
 	defer cancel()
-	var answer *ocspAnswer
-	var err error
-	select {
-	case c.slots <- struct{}{}:
-		for _, url := range o.urls {
-			if answer, err = c.askResponder(ctx, url, o); err == nil {
-				break
-			}
-		}
-		<-c.slots
-	case <-ctx.Done():
-		err = ctx.Err()
+	answer, err := c.queryAny(ctx, o)
+	if errors.Is(err, errNoResponder) {
+		// Not every certificate's first caller has to find that out.
+		o.by.responderBack.Store(c.o.Now().Add(ocspRetry).Unix())
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -119,6 +112,27 @@ func (c *Certificates) query(ctx context.Context, o *ocspState, done chan struct
 	}
 	o.due = answer.renew
 	o.answer.Store(answer)
+}
+
+var errNoResponder = errors.New("no answer")
+
+// queryAny asks one responder after the other, in turn with other certificates of the authority, so that its
+// responders hold up nobody else's.
+func (c *Certificates) queryAny(ctx context.Context, o *ocspState) (answer *ocspAnswer, err error) {
+	for _, slots := range []chan struct{}{o.by.querySlots, c.querySlots} {
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	for _, url := range o.urls {
+		if answer, err = c.askResponder(ctx, url, o); err == nil {
+			return answer, nil
+		}
+	}
+	return nil, err
 }
 
 func (c *Certificates) askResponder(ctx context.Context, url string, o *ocspState) (*ocspAnswer, error) {
@@ -134,7 +148,7 @@ func (c *Certificates) askResponder(ctx context.Context, url string, o *ocspStat
 	req.Header.Set("Content-Type", "application/ocsp-request")
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errNoResponder, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {

@@ -133,3 +133,22 @@ func TestOCSPAnswerThatCountsForNothing(t *testing.T) {
 		})
 	}
 }
+
+// TestSilentResponder: it is waited for once, and not once for every certificate.
+func TestSilentResponder(t *testing.T) {
+	t.Parallel()
+	root := newCA(t, "Root")
+	lists, silent := newCRLServer(t, root.crl(t, list{})), newCRLServer(t, nil)
+	silent.handle(hang)
+	w := newWorld(t, []*signer{root}, withOCSP, func(o *identity.CertificateOptions) { o.FetchTimeout = 300 * time.Millisecond })
+	for range 3 {
+		w.wants(t, root.leaf(t, "leaf", points(lists.URL), responds(silent.URL)), "")
+		w.wants(t, root.leaf(t, "leaf", responds(silent.URL)), "")
+	}
+	if n := silent.requests.Load(); n != 1 {
+		t.Errorf("it was asked %d times", n)
+	}
+	w.clock.add(2 * time.Minute)
+	w.wants(t, root.leaf(t, "leaf", responds(silent.URL)), "")
+	soon(t, "it is asked again", func() bool { return silent.requests.Load() == 2 })
+}
