@@ -272,6 +272,7 @@ func (s *service) Run(ctx context.Context) error {
 	}
 	back.run(work, "health", s.health.Run)
 	back.run(work, "memory", trimMemory)
+	paceCollector()
 	for _, l := range s.all() {
 		front.run(work, "listener "+l.url(), l.serve)
 		s.log.Info("listening", "serves", l.name, "url", l.url())
