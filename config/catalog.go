@@ -29,13 +29,13 @@ type use struct {
 	exclusive  bool
 }
 
-func (c *checker) offerings(list []Offering, servers []Server) *bindery.Catalog {
+func (c *checker) offerings(list []Offering, servers []Server, needed bool) *bindery.Catalog {
 	pl := &planner{checker: c, servers: map[string]string{}, ids: map[string]string{}, users: map[string][]use{}}
 	for _, s := range servers {
 		pl.servers[s.Name] = s.Kind
 	}
-	if len(list) == 0 {
-		c.addf("catalog", "is missing: there must be at least one offering")
+	if len(list) == 0 && needed {
+		c.addf("catalog", "is missing: the face osb would have nothing to offer")
 	}
 	names := map[string]bool{}
 	cat := &bindery.Catalog{}

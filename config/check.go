@@ -56,7 +56,7 @@ func (c *checker) config(cfg *Config) {
 	c.identity(&cfg.Identity)
 	c.limits(cfg)
 	cfg.servers = c.serverList(cfg.Servers)
-	cfg.catalog = c.offerings(cfg.Catalog, cfg.Servers)
+	cfg.catalog = c.offerings(cfg.Catalog, cfg.Servers, cfg.Serves(FaceOSB))
 }
 
 func (c *checker) store(s *Store) {
@@ -168,6 +168,11 @@ func (c *checker) listeners(cfg *Config) {
 	if served[FaceAdmin] && len(cfg.Admin.Tokens) == 0 {
 		c.addf("admin.tokens", "is missing: nobody could use the face admin")
 	}
+}
+
+// Serves reports whether some listener serves the face.
+func (c *Config) Serves(face string) bool {
+	return slices.ContainsFunc(c.Listeners, func(l Listener) bool { return slices.Contains(l.Faces, face) })
 }
 
 func (c *checker) listenerTLS(p string, t *TLS) {

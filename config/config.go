@@ -37,7 +37,7 @@ type Config struct {
 	Reconcile Reconcile  `yaml:"reconcile" doc:"The comparison of what the servers have with what the store says."`
 	Options   Options    `yaml:"options" doc:"Choices where platforms disagree."`
 	Servers   []Server   `yaml:"servers" doc:"The backend servers on which instances and accounts are made."`
-	Catalog   []Offering `yaml:"catalog" doc:"What platforms may ask for."`
+	Catalog   []Offering `yaml:"catalog" doc:"What platforms may ask for; needed where a listener serves osb."`
 
 	path     string
 	catalog  *bindery.Catalog

@@ -214,7 +214,7 @@ func TestProblems(t *testing.T) { //nolint:maintidx // a table
 		"public host":                 {from: "127.0.0.1:1002", to: "127.0.0.1:1002, public: {host: 'http://x'}", want: ":17: servers[1].public.host: must be a host name or an address, without a port"},
 		"public port":                 {from: "127.0.0.1:1002", to: "127.0.0.1:1002, public: {port: 70000}", want: ":17: servers[1].public.port: must be from 1 to 65535"},
 		"public CA without TLS":       {from: "127.0.0.1:1002", to: "127.0.0.1:1002, public: {ca_file: none}", want: ":17: servers[1].public.ca_file: makes no sense without tls\n:17: servers[1].public.ca_file: file DIR/none: no such file or directory"},
-		"no catalog":                  {text: base[:strings.Index(base, "catalog:")], want: ": catalog: is missing: there must be at least one offering"},
+		"no catalog":                  {text: base[:strings.Index(base, "catalog:")], want: ": catalog: is missing: the face osb would have nothing to offer"},
 		"offering without an id":      {from: "- id: o-2\n    name", to: "- name", want: ":27: catalog[1].id: is missing"},
 		"offering's id":               {from: "id: o-2", to: "id: o 2", want: ":27: catalog[1].id: must be at most 63 of A-Z a-z 0-9 . _ -, beginning with a letter or digit"},
 		"offering's id twice":         {from: "id: o-2", to: "id: o-1", want: `:27: catalog[1].id: "o-1" is the id of catalog[0] too`},

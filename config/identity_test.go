@@ -118,3 +118,19 @@ func TestIdentityFilesAreRelativeToTheConfiguration(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// Who serves tokens only needs no platform and nothing to offer.
+func TestIdentityAlone(t *testing.T) {
+	t.Parallel()
+	c, err := load(t, `store: {url: sqlite:data.db}
+seal: {key: {env: KEY}}
+listeners:
+  - {address: 127.0.0.1:0, faces: [authn]}
+`+identityKeys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.BackendCatalog().Offerings) != 0 || !c.Serves(FaceAuthn) || c.Serves(FaceOSB) {
+		t.Errorf("got %+v", c.Listeners)
+	}
+}

@@ -23,11 +23,6 @@ type identityFace struct {
 	runs    map[string]func(context.Context) error
 }
 
-// servesAuthn reports whether some listener serves the identity face.
-func servesAuthn(cfg *config.Config) bool {
-	return slices.ContainsFunc(cfg.Listeners, func(l config.Listener) bool { return slices.Contains(l.Faces, config.FaceAuthn) })
-}
-
 // newIdentity wires the provers and the exchange to the store. Authorities that
 // cannot be read are an error; an issuer of tokens that is down is not.
 func newIdentity(s *service) (*identityFace, error) {

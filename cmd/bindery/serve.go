@@ -148,7 +148,7 @@ func newService(ctx context.Context, st streams, file string) (_ *service, err e
 	if s.engine, err = newEngine(ctx, s); err != nil {
 		return nil, err
 	}
-	if servesAuthn(cfg) {
+	if cfg.Serves(config.FaceAuthn) {
 		if s.identity, err = newIdentity(s); err != nil {
 			return nil, err
 		}
