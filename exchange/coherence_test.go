@@ -234,7 +234,11 @@ func TestChangesOvertakeCalls(t *testing.T) {
 		time.Sleep(150 * time.Millisecond) // the service is slow
 		must(w.UpdateBinding(t.Context(), admin, "ams1-alice", exchange.BindingInput{UniqueKey: ptr("uid-2")}))(t)
 		goOn <- struct{}{}
-		<-begun // it is asked again, for the new key
+		select { // it is asked again, for the new key
+		case <-begun:
+		case a := <-answers:
+			t.Fatalf("got %s, %v, which the change overtook", a.token, a.err)
+		}
 		goOn <- struct{}{}
 		if a := <-answers; a.err != nil || a.token != `"token-of-uid-2"` {
 			t.Errorf("got %s, %v", a.token, a.err)

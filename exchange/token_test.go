@@ -122,6 +122,16 @@ func TestOldForm(t *testing.T) {
 	if got := must(w.Token(t.Context(), other, "ams1", u.host))(t); string(got) != wantToken {
 		t.Errorf("got %s", got)
 	}
+	// Changes of the one that is found by its old form are seen, and of one that becomes the exact one.
+	must(w.UpdateBinding(t.Context(), admin, "old", exchange.BindingInput{UniqueKey: ptr("old-2")}))(t)
+	if got := must(w.Token(t.Context(), other, "ams1", u.host))(t); string(got) != `"token-of-old-2"` {
+		t.Errorf("got %s", got)
+	}
+	w.binding("becomes", s, u.host, "CN=somebody else")
+	must(w.UpdateBinding(t.Context(), admin, "becomes", exchange.BindingInput{Identifier: &other.Name}))(t)
+	if got := must(w.Token(t.Context(), other, "ams1", u.host))(t); string(got) != wantToken {
+		t.Errorf("got %s", got)
+	}
 	two := who(t, "CN=robot,CN=alice,O=x")
 	for range 3 {
 		_, err := w.Token(t.Context(), two, "ams1", u.host)

@@ -188,7 +188,11 @@ func TestBreaker(t *testing.T) {
 	}
 	broken.Store(true)
 	for range 3 {
+		last := asked()
 		refused(t, ask(), bindery.CodeUpstream, "The service cannot be reached")
+		if asked() == last {
+			t.Error("it was not asked, after fewer failures in a row than it takes")
+		}
 	}
 	before := asked()
 	refused(t, ask(), bindery.CodeUpstream, "The service cannot be reached")
