@@ -16,6 +16,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -32,19 +33,30 @@ import (
 
 // options are the flags.
 type options struct {
-	only       string
-	clients    []int
-	pairs      int
-	duration   time.Duration
-	rows       int
-	quick      bool
-	workers    int
-	binary     string
-	keep       string
-	cpuprofile string
+	only    string
+	clients []int
+
+	clientsGiven bool
+	pairs        int
+	duration     time.Duration
+	rows         int
+	quick        bool
+	workers      int
+	binary       string
+	keep         string
+	cpuprofile   string
 }
 
 func main() {
+	if settings := os.Getenv(bareEnv); settings != "" {
+		var s bareServer
+		err := json.Unmarshal([]byte(settings), &s)
+		if err == nil {
+			err = s.run()
+		}
+		_, _ = fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	o, err := parse(os.Args[1:], os.Stderr)
@@ -64,7 +76,7 @@ func parse(args []string, out io.Writer) (options, error) {
 	o := options{clients: []int{1, 8, 16, 32}}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(out)
-	f.StringVar(&o.only, "only", "", "one of postgresql, redis, rows; empty: all")
+	f.StringVar(&o.only, "only", "", "one of postgresql, redis, rows, identity; empty: all")
 	f.IntVar(&o.pairs, "pairs", 5, "how often each comparison is made")
 	f.DurationVar(&o.duration, "duration", 1500*time.Millisecond, "how long a window is")
 	f.IntVar(&o.rows, "rows", 1_000_000, "bindings in the large store")
@@ -74,7 +86,7 @@ func parse(args []string, out io.Writer) (options, error) {
 	f.StringVar(&o.keep, "dir", "", "where to keep stores and logs; empty: a temporary directory, removed at the end")
 	f.StringVar(&o.cpuprofile, "cpuprofile", "", "a directory for CPU profiles of Bindery while it binds and unbinds")
 	f.Func("clients", "numbers of clients, separated by commas (default 1,8,16,32)", func(s string) error {
-		o.clients = nil
+		o.clients, o.clientsGiven = nil, true
 		for field := range strings.SplitSeq(s, ",") {
 			n, err := strconv.Atoi(field)
 			if err != nil || n < 1 {
@@ -101,7 +113,7 @@ func parse(args []string, out io.Writer) (options, error) {
 		}
 	}
 	if f.NArg() > 0 || o.pairs < 1 || o.duration <= 0 || o.rows < smallRows ||
-		!slices.Contains([]string{"", kindPostgres, kindRedis, onlyRows}, o.only) {
+		!slices.Contains([]string{"", kindPostgres, kindRedis, onlyRows, onlyIdentity}, o.only) {
 		return o, errors.New("see -help for what the flags take")
 	}
 	return o, nil
@@ -166,8 +178,13 @@ func (b *bench) say(format string, args ...any) {
 
 // measure fills the table.
 func (b *bench) measure(ctx context.Context) error {
-	if b.only != onlyRows {
+	if b.only != onlyRows && b.only != onlyIdentity {
 		if err := b.compareBare(ctx); err != nil {
+			return err
+		}
+	}
+	if b.only == "" || b.only == onlyIdentity {
+		if err := b.compareIdentity(ctx); err != nil {
 			return err
 		}
 	}

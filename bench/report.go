@@ -19,6 +19,15 @@ var targets = map[string]float64{
 	"Redis bind, 16 clients, ACL SETUSER":                     0.07,
 	"PostgreSQL bind, 8 clients, Bindery with 1,000 bindings": 0.9,
 	"Redis bind, 16 clients, Bindery with 1,000 bindings":     0.6,
+
+	"Token by certificate, 16 clients, " + bareGet:                    0.85,
+	"Token by certificate, 64 clients, " + bareGet:                    0.85,
+	"Token by certificate on new connections, 16 clients, " + bareGet: 0.85,
+	"Token by certificate on new connections, 64 clients, " + bareGet: 0.85,
+	"Token by certificate with PostgreSQL, 16 clients, " + bareGet:    0.6,
+	"Token by certificate with PostgreSQL, 64 clients, " + bareGet:    0.6,
+	"Token by certificate from memory, 16 clients, " + bareFixed:      0.5,
+	"Token by certificate from memory, 64 clients, " + bareFixed:      0.5,
 }
 
 // A row of the table compares two rates.
