@@ -79,23 +79,34 @@ func oldSingle(oid string) bool { return oid == oidCommonName || oid == oidSeria
 // certificates have the same text, and it must prove nobody.
 func (d DN) OldForm() (text string, whole bool) {
 	form, whole := d.oldValues()
+	return form.text(oldOrders[0]), whole
+}
+
+// IsOldForm reports whether a text is the old form of some name to the letter, in one of
+// the orders, so that the ARGO Authentication service could find a certificate by it.
+func IsOldForm(text string) bool {
+	form, ok := readOldForm(text)
+	return ok && slices.ContainsFunc(oldOrders, func(order []int) bool { return form.text(order) == text })
+}
+
+func (f oldForm) text(order []int) string {
 	var middle []string
-	for i, values := range form {
-		t := oldTypes[i]
+	for _, i := range order {
+		t, values := oldTypes[i], f[i]
 		if len(values) == 0 || t.oid == oidEmail || t.oid == oidDC || oldSingle(t.oid) && values[0] == "" {
 			continue
 		}
 		middle = append(middle, joinOld(t.name, values, escapeOld))
 	}
-	text = strings.Join(middle, ",")
+	text := strings.Join(middle, ",")
 	// These two are written as they are, and with a comma even where nothing else is there.
-	if email := form[oldPlace(oidEmail)]; len(email) > 0 {
+	if email := f[oldPlace(oidEmail)]; len(email) > 0 {
 		text = joinOld("E", email, asIs) + "," + text
 	}
-	if dc := form[oldPlace(oidDC)]; len(dc) > 0 {
+	if dc := f[oldPlace(oidDC)]; len(dc) > 0 {
 		text += "," + joinOld("DC", dc, asIs)
 	}
-	return text, whole
+	return text
 }
 
 func joinOld(name string, values []string, escape func(string) string) string {

@@ -31,11 +31,16 @@ const (
 	longTime = 20 * time.Minute
 )
 
-// NewHTTP returns an HTTP client for brokers, for any number of [OSB] and
-// [Admin] to share. TLS is verified against the certificates in caPEM, or the
-// system's where it is empty. Errors: CodeInvalid where caPEM has no certificate.
-func NewHTTP(caPEM []byte) (*http.Client, error) {
+// NewHTTP returns an HTTP client for brokers, for any number of [OSB], [Admin]
+// and [Authn] to share. TLS is verified against the certificates in caPEM, or the
+// system's where it is empty. A certificate that is given is presented to every
+// server that asks for one, whatever authorities it names: it answers better than
+// a handshake does. Errors: CodeInvalid where caPEM has no certificate.
+func NewHTTP(caPEM []byte, own ...tls.Certificate) (*http.Client, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if len(own) > 0 {
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &own[0], nil }
+	}
 	if len(caPEM) > 0 {
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(caPEM) {
@@ -207,9 +212,17 @@ func refusal(resp *http.Response, r request) error {
 		InstanceUsable   *bool  `json:"instance_usable"`
 		UpdateRepeatable *bool  `json:"update_repeatable"`
 	}
+	// The identity face has an envelope instead.
+	var envelope struct {
+		Error struct {
+			Message string `json:"message"`
+		} `json:"error"`
+	}
 	if json.Unmarshal(raw, &body) == nil {
 		e.Key, e.Description = Printable(body.Key), Printable(body.Description)
 		e.InstanceUsable, e.UpdateRepeatable = body.InstanceUsable, body.UpdateRepeatable
+	} else if json.Unmarshal(raw, &envelope) == nil {
+		e.Description = Printable(envelope.Error.Message)
 	}
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
 		e.Description = "redirects are not followed, as the credentials would go along"

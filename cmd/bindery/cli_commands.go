@@ -3,7 +3,7 @@ package main
 import "github.com/spf13/cobra"
 
 // clientCommands ask a broker: the first ones any Open Service Broker, the
-// lists Bindery's admin API.
+// lists Bindery's admin API, the last ones its identity face.
 func clientCommands(st streams) []*cobra.Command {
 	return []*cobra.Command{
 		catalogCommand(st),
@@ -20,5 +20,10 @@ func clientCommands(st streams) []*cobra.Command {
 		operationsCommand(st),
 		eventsCommand(st),
 		reconcileCommand(st),
+		serviceTypeCommand(st),
+		authMethodCommand(st),
+		identityBindingCommand(st),
+		tokenCommand(st),
+		importCommand(st),
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,7 @@ type session struct {
 	adminURL, tokenFile         string
 	caFile, readyFile           string
 	as                          string
+	identityURL, identityKey    string // the latter is a file
 	ids, output                 string
 	quiet                       bool
 
@@ -57,6 +59,8 @@ type readyFile struct {
 	Admin struct {
 		Token string `json:"token"`
 	} `json:"admin"`
+	Authn  readyAuthn  `json:"authn"`
+	Client readyClient `json:"client"`
 }
 
 // command makes a client command: run gets a session that its flags filled in,
@@ -84,8 +88,7 @@ func command(st streams, c *cobra.Command, run func(context.Context, *session, [
 func (s *session) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.SortFlags = false
-	f.StringVarP(&s.output, "output", "o", "", "how to print: "+strings.Join(s.formats, ", ")+" (default table)")
-	f.BoolVarP(&s.quiet, "quiet", "q", false, "print no notes and no progress")
+	s.printFlags(c)
 	f.StringVar(&s.url, "broker", "", "URL of the broker (SB_BROKER_URL)")
 	f.StringVar(&s.username, "username", "", "user name there (SB_BROKER_USERNAME)")
 	f.StringVar(&s.passwordFile, "password-file", "", "file with the password, - is standard input (else SB_BROKER_PASSWORD)")
@@ -93,8 +96,16 @@ func (s *session) flags(c *cobra.Command) {
 	f.StringVar(&s.readyFile, "ready-file", "", "take all of these from the file that bindery dev wrote (BINDERY_READY_FILE)")
 	f.StringVar(&s.ids, "ids", "", "how names become ids: name, raw or guid (BINDERY_IDS; default name)")
 	f.StringVar(&s.as, "as", "", "say on whose behalf you ask, for the broker's audit (BINDERY_AS)")
-	fixed(c, "output", s.formats...)
 	fixed(c, "ids", idsByName, idsRaw, idsGUID)
+}
+
+// printFlags adds the flags that say how to print.
+func (s *session) printFlags(c *cobra.Command) {
+	f := c.Flags()
+	f.SortFlags = false
+	f.StringVarP(&s.output, "output", "o", "", "how to print: "+strings.Join(s.formats, ", ")+" (default table)")
+	f.BoolVarP(&s.quiet, "quiet", "q", false, "print no notes and no progress")
+	fixed(c, "output", s.formats...)
 }
 
 // adminFlags adds the flags of commands that ask the admin API.
@@ -135,19 +146,32 @@ func (s *session) place() (broker string, ready *readyFile, err error) {
 	if broker = first(s.ready.HTTP, s.ready.HTTPS); broker != "" {
 		return broker, s.ready, nil
 	}
-	const usual = ".bindery/ready.json"
-	hint := "to the file that bindery dev --ready-file wrote"
-	if _, err := os.Stat(usual); err == nil {
-		hint = "here:\n  export BINDERY_READY_FILE=$PWD/" + usual
-	}
 	return "", nil, usagef("which broker? Set SB_BROKER_URL, SB_BROKER_USERNAME and SB_BROKER_PASSWORD,\n"+
-		"or BINDERY_READY_FILE %s", hint)
+		"or BINDERY_READY_FILE %s", readyHint())
+}
+
+// readyHint says to what somebody might set BINDERY_READY_FILE.
+func readyHint() string {
+	const usual = ".bindery/ready.json"
+	if _, err := os.Stat(usual); err == nil {
+		return "here:\n  export BINDERY_READY_FILE=$PWD/" + usual
+	}
+	return "to the file that bindery dev --ready-file wrote"
 }
 
 func (s *session) readReady() error {
+	if s.readyFile == "" && first(s.url, s.Env("SB_BROKER_URL")) != "" {
+		s.ready = &readyFile{}
+		return nil
+	}
+	return s.loadReady()
+}
+
+// loadReady reads the ready file, if one is named.
+func (s *session) loadReady() error {
 	s.ready = &readyFile{}
 	path := first(s.readyFile, s.Env("BINDERY_READY_FILE"))
-	if path == "" || (s.readyFile == "" && first(s.url, s.Env("SB_BROKER_URL")) != "") {
+	if path == "" {
 		return nil
 	}
 	raw, err := os.ReadFile(path)
@@ -195,7 +219,7 @@ func (s *session) osb() (*client.OSB, error) {
 	return s.broker, nil
 }
 
-func (s *session) client(ready *readyFile) (*http.Client, error) {
+func (s *session) client(ready *readyFile, own ...tls.Certificate) (*http.Client, error) {
 	if s.http != nil {
 		return s.http, nil
 	}
@@ -206,7 +230,7 @@ func (s *session) client(ready *readyFile) (*http.Client, error) {
 			return nil, usageError{err}
 		}
 	}
-	h, err := client.NewHTTP(pem)
+	h, err := client.NewHTTP(pem, own...)
 	if err != nil {
 		return nil, usageError{err}
 	}

@@ -35,15 +35,11 @@ func newIdentity(s *service) (*identityFace, error) {
 	if err != nil {
 		return nil, err
 	}
-	service, err := exchange.New(s.metrics.Store(s.store), exchange.Options{
-		Now: time.Now, Log: s.log,
-		AuthTypes: authTypes(cfg.AuthTypes), OIDCIdentifier: tokens.Identifier,
-		Reserved: s.isOffering, HideSecrets: cfg.HideSecrets,
-		Types: upstreamTypes(cfg.Types), MaxResponse: cfg.Upstream.MaxResponseBytes, PerHost: cfg.Upstream.PerHost,
-		Observe: func(o exchange.Outcome) {
-			s.metrics.Authentication(o.Type, string(o.AuthType), string(o.Code), o.Duration, o.Upstream, o.Coalesced, o.Cached)
-		},
-	})
+	o := exchangeOptions(s, tokens)
+	o.Observe = func(o exchange.Outcome) {
+		s.metrics.Authentication(o.Type, string(o.AuthType), string(o.Code), o.Duration, o.Upstream, o.Coalesced, o.Cached)
+	}
+	service, err := exchange.New(s.metrics.Store(s.store), o)
 	if err != nil {
 		return nil, err
 	}
@@ -63,6 +59,16 @@ func newIdentity(s *service) (*identityFace, error) {
 	return &identityFace{face: h.Face(), service: service, runs: map[string]func(context.Context) error{
 		"certificates": certificates.Run, "tokens": tokens.Run, "exchange": service.Run,
 	}}, nil
+}
+
+func exchangeOptions(s *service, tokens *identity.Tokens) exchange.Options {
+	cfg := s.cfg.Identity
+	return exchange.Options{
+		Now: time.Now, Log: s.log,
+		AuthTypes: authTypes(cfg.AuthTypes), OIDCIdentifier: tokens.Identifier,
+		Reserved: s.isOffering, HideSecrets: cfg.HideSecrets,
+		Types: upstreamTypes(cfg.Types), MaxResponse: cfg.Upstream.MaxResponseBytes, PerHost: cfg.Upstream.PerHost,
+	}
 }
 
 // isOffering reserves the names of service offerings: a service type of such a
