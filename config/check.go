@@ -303,6 +303,7 @@ func (c *checker) limits(cfg *Config) {
 	c.between("limits.drain", l.Drain, time.Second, time.Hour)
 	c.between("retention.operations", cfg.Retention.Operations, time.Hour, 100*365*24*time.Hour)
 	c.between("retention.events", cfg.Retention.Events, time.Hour, 100*365*24*time.Hour)
+	c.between("retention.authentications", cfg.Retention.Authentications, time.Hour, 100*365*24*time.Hour)
 	c.between("reconcile.interval", cfg.Reconcile.Interval, time.Second, 7*24*time.Hour)
 	if s := cfg.Options.MissingVersionStatus; s != 400 && s != 412 {
 		c.addf("options.missing_version_status", "must be 400 or 412")

@@ -120,6 +120,8 @@ type Limits struct {
 type Retention struct {
 	Operations time.Duration `yaml:"operations" doc:"Finished operations: how long last_operation still answers." default:"720h"`
 	Events     time.Duration `yaml:"events" doc:"Audit events." default:"8760h"`
+
+	Authentications time.Duration `yaml:"authentications" doc:"Who authenticated at the identity face when." default:"2160h"`
 }
 
 // Reconcile is when servers are compared with the store. Changing it takes a restart.
@@ -336,6 +338,7 @@ func (c *Config) defaults() {
 	l.Drain = cmp.Or(l.Drain, 25*time.Second)
 	c.Retention.Operations = cmp.Or(c.Retention.Operations, 30*24*time.Hour)
 	c.Retention.Events = cmp.Or(c.Retention.Events, 365*24*time.Hour)
+	c.Retention.Authentications = cmp.Or(c.Retention.Authentications, 90*24*time.Hour)
 	c.Reconcile.Interval = cmp.Or(c.Reconcile.Interval, 10*time.Minute)
 	c.Options.MissingVersionStatus = cmp.Or(c.Options.MissingVersionStatus, 400)
 	c.Options.DeprovisionWithBindings = cmp.Or(c.Options.DeprovisionWithBindings, "cascade")

@@ -15,8 +15,8 @@ const (
 	pruneBatch = 500
 )
 
-// A pruner removes finished operations and audit events that are older than
-// their retention.
+// A pruner removes finished operations, audit events and records of
+// authentications that are older than their retention.
 type pruner struct {
 	store     bindery.Store
 	retention config.Retention
@@ -31,7 +31,7 @@ func (p *pruner) Run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		if err := p.prune(ctx); err != nil && ctx.Err() == nil {
-			p.log.Warn("finished operations and old events could not be removed", "error", err.Error())
+			p.log.Warn("old records could not be removed", "error", err.Error())
 		}
 		select {
 		case <-ctx.Done():
@@ -49,6 +49,9 @@ func (p *pruner) prune(ctx context.Context) error {
 		},
 		func(tx bindery.Tx) (int, error) {
 			return tx.Events().Prune(ctx, now.Add(-p.retention.Events), pruneBatch)
+		},
+		func(tx bindery.Tx) (int, error) {
+			return tx.Authentications().Prune(ctx, now.Add(-p.retention.Authentications), pruneBatch)
 		},
 	} {
 		for more := true; more; {
