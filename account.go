@@ -16,6 +16,11 @@ const (
 	AccountLive AccountState = "live"
 	// AccountRemoving: it must go, and may still let somebody in.
 	AccountRemoving AccountState = "removing"
+	// AccountUnproven: the backend confirmed that it is gone; that a login is refused
+	// has not been shown yet.
+	AccountUnproven AccountState = "unproven"
+	// AccountStuck: it was to be dead, and lets somebody in, or nobody can say.
+	AccountStuck AccountState = "stuck"
 	// AccountGone: the backend confirmed that it is gone. The name is a
 	// tombstone: where it reappears, reconcile removes it.
 	AccountGone AccountState = "gone"
@@ -42,4 +47,20 @@ type Account struct {
 	Created, Updated time.Time
 	// Proof says how its end was confirmed; empty while it is not gone.
 	Proof string
+	// Proven is when it was shown that its credential is refused; zero: it was not.
+	Proven time.Time
+	// Retry is when to try again to prove that it is dead (zero: at once), and Attempts
+	// how often that was tried. Stores keep Retry only while it is unproven or stuck.
+	Retry    time.Time
+	Attempts int
+}
+
+// Pending reports whether it still has to be proven that an account in this state is dead.
+func (s AccountState) Pending() bool { return s == AccountUnproven || s == AccountStuck }
+
+// A Backlog is how many accounts of a server are in one of the states that are [AccountState.Pending].
+type Backlog struct {
+	Server string
+	State  AccountState
+	Count  int
 }

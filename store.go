@@ -104,6 +104,10 @@ type Bindings interface {
 	Save(ctx context.Context, b Binding, from State) error
 	// Count counts the live bindings of an instance, up to limit.
 	Count(ctx context.Context, instanceRow int64, limit int) (int, error)
+	// Expiring returns up to limit bindings that are ready and expire before then, those that expire first first.
+	Expiring(ctx context.Context, before time.Time, limit int) ([]Binding, error)
+	// NextExpiry is when the next binding that is ready expires; ok is false where none does.
+	NextExpiry(ctx context.Context) (at time.Time, ok bool, err error)
 	List(ctx context.Context, f BindingFilter, p Page) ([]Binding, error)
 }
 
@@ -113,6 +117,7 @@ type BindingFilter struct {
 	InstanceID  string // as its platform names it
 	InstanceRow int64
 	Removed     bool // removed ones too
+	Stuck       bool // only those that have a stuck account
 }
 
 // Accounts is the table of accounts. Those that are gone stay as tombstones,
@@ -127,6 +132,14 @@ type Accounts interface {
 	Save(ctx context.Context, a Account, from AccountState) error
 	// List pages through the accounts of a server in this state.
 	List(ctx context.Context, server string, state AccountState, p Page) ([]Account, error)
+	// Due returns up to limit accounts of a server that are pending (see
+	// [AccountState.Pending]) and whose Retry is not after now, longest due first.
+	Due(ctx context.Context, server string, now time.Time, limit int) ([]Account, error)
+	// NextDue is the earliest Retry of the server's pending accounts, zero for one that
+	// is due at once; ok is false where none is pending.
+	NextDue(ctx context.Context, server string) (due time.Time, ok bool, err error)
+	// Backlog counts all pending accounts, by server and state. Its cost grows with their number.
+	Backlog(ctx context.Context) ([]Backlog, error)
 }
 
 // Operations is the table of operations.

@@ -21,30 +21,20 @@ var (
 	methodsOfAny     = ` FROM auth_methods m CROSS JOIN service_types s WHERE s.removed = 0 AND s.id = m.service_row`
 )
 
-func (t authMethods) all(ctx context.Context, text string, args ...any) ([]bindery.AuthMethod, error) {
-	var out []bindery.AuthMethod
-	var material []sealed
-	err := t.each(ctx, selectAuthMethod+text, args, true, func(rows *sql.Rows) error {
-		var m bindery.AuthMethod
-		var v sealed
+var authMethodTable = sealedTable[bindery.AuthMethod]{
+	column: authMethodMaterial,
+	scan: func(rows *sql.Rows, m *bindery.AuthMethod, v *sealed) error {
 		var created, updated int64
 		err := rows.Scan(&m.ServiceUUID, &m.Row, &m.UUID, &m.ServiceRow, &m.Host, &m.Port, (*string)(&m.Kind), &m.Revision,
 			&created, &updated, &v.key, &v.value)
 		m.Created, m.Updated = fromMicros(created), fromMicros(updated)
-		out, material = append(out, m), append(material, v)
 		return err
-	})
-	// A data key may have to be read first, which a connection can do only when the rows are.
-	for i := 0; err == nil && i < len(out); i++ {
-		out[i].Material, err = t.open(ctx, authMethodMaterial, out[i].Row, material[i].key, material[i].value)
-	}
-	return out, err
+	},
+	secret: func(m *bindery.AuthMethod) (int64, *bindery.Secret) { return m.Row, &m.Material },
 }
 
-// A sealed value as it is kept.
-type sealed struct {
-	key   sql.NullInt64
-	value []byte
+func (t authMethods) all(ctx context.Context, text string, args ...any) ([]bindery.AuthMethod, error) {
+	return authMethodTable.all(ctx, t.tx, selectAuthMethod+text, true, args...)
 }
 
 var errHostTaken = bindery.Errorf(bindery.CodeConflict, "the host has an auth method")
@@ -79,15 +69,10 @@ func (t authMethods) Add(ctx context.Context, m bindery.AuthMethod) error {
 }
 
 func (t authMethods) ByHost(ctx context.Context, serviceRow int64, host string) (bindery.AuthMethod, error) {
-	found, err := t.all(ctx, methodsOfService+` AND m.host = ?`, serviceRow, host)
-	if err == nil && len(found) == 0 {
-		err = notFound("auth method")
-	}
-	if err != nil {
-		return bindery.AuthMethod{}, err
-	}
-	return found[0], nil
+	return authMethodTable.one(ctx, t.tx, errNoAuthMethod, selectAuthMethod+methodsOfService+` AND m.host = ?`, serviceRow, host)
 }
+
+var errNoAuthMethod = notFound("auth method")
 
 func (t authMethods) Save(ctx context.Context, m bindery.AuthMethod) error {
 	// The row's own service type may be another one, and removed.

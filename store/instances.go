@@ -12,31 +12,22 @@ type instances struct{ *tx }
 const instanceColumns = `id, platform, guid, state, name, offering_id, plan_id, kind, server, organization, space,
 	maintenance_version, dashboard_url, created, updated, seal_key, context, parameters`
 
-func (t instances) scan(ctx context.Context, rows *sql.Rows, i *bindery.Instance) error {
-	var created, updated int64
-	var key sql.NullInt64
-	var sealed []byte
-	err := rows.Scan(&i.Row, &i.Platform, &i.ID, (*string)(&i.State), &i.Name, &i.OfferingID, &i.PlanID, &i.Kind, &i.Server,
-		&i.Organization, &i.Space, &i.MaintenanceVersion, &i.DashboardURL, &created, &updated, &key, (*[]byte)(&i.Context), &sealed)
-	if err != nil {
+var instanceTable = sealedTable[bindery.Instance]{
+	column: instanceParameters,
+	scan: func(rows *sql.Rows, i *bindery.Instance, v *sealed) error {
+		var created, updated int64
+		err := rows.Scan(&i.Row, &i.Platform, &i.ID, (*string)(&i.State), &i.Name, &i.OfferingID, &i.PlanID, &i.Kind, &i.Server,
+			&i.Organization, &i.Space, &i.MaintenanceVersion, &i.DashboardURL, &created, &updated, &v.key, (*[]byte)(&i.Context), &v.value)
+		i.Created, i.Updated = fromMicros(created), fromMicros(updated)
 		return err
-	}
-	i.Created, i.Updated = fromMicros(created), fromMicros(updated)
-	i.Parameters, err = t.open(ctx, instanceParameters, i.Row, key, sealed)
-	return err
+	},
+	secret: func(i *bindery.Instance) (int64, *bindery.Secret) { return i.Row, &i.Parameters },
 }
 
-// one reads the first row of a query.
-func (t instances) one(ctx context.Context, text string, args ...any) (i bindery.Instance, err error) {
-	found := false
-	err = t.each(ctx, text, args, false, func(rows *sql.Rows) error {
-		found = true
-		return t.scan(ctx, rows, &i)
-	})
-	if err == nil && !found {
-		err = notFound("instance")
-	}
-	return i, err
+var errNoInstance = notFound("instance")
+
+func (t instances) one(ctx context.Context, text string, args ...any) (bindery.Instance, error) {
+	return instanceTable.one(ctx, t.tx, errNoInstance, `SELECT `+instanceColumns+` FROM instances`+text, args...)
 }
 
 var addInstance = `INSERT INTO instances (tomb, ` + instanceColumns + `) VALUES (` + marks("tomb, "+instanceColumns) + `) ON CONFLICT DO NOTHING`
@@ -53,11 +44,11 @@ func (t instances) Add(ctx context.Context, i bindery.Instance) error {
 }
 
 func (t instances) Get(ctx context.Context, row int64) (bindery.Instance, error) {
-	return t.one(ctx, `SELECT `+instanceColumns+` FROM instances WHERE id = ?`, row)
+	return t.one(ctx, ` WHERE id = ?`, row)
 }
 
 func (t instances) Find(ctx context.Context, platform, id string) (bindery.Instance, error) {
-	return t.one(ctx, `SELECT `+instanceColumns+` FROM instances WHERE platform = ? AND guid = ? ORDER BY tomb LIMIT 1`, platform, id)
+	return t.one(ctx, ` WHERE platform = ? AND guid = ? ORDER BY tomb LIMIT 1`, platform, id)
 }
 
 // Whose an instance is, and its id, never change: leaving them out keeps the index on them untouched.
@@ -130,10 +121,5 @@ func (t instances) List(ctx context.Context, f bindery.InstanceFilter, p bindery
 		w.and("tomb = 0")
 	}
 	text, args := w.page(p)
-	var out []bindery.Instance
-	err := t.each(ctx, `SELECT `+instanceColumns+` FROM instances`+text, args, true, func(rows *sql.Rows) error {
-		out = append(out, bindery.Instance{})
-		return t.scan(ctx, rows, &out[len(out)-1])
-	})
-	return out, err
+	return instanceTable.all(ctx, t.tx, `SELECT `+instanceColumns+` FROM instances`+text, true, args...)
 }

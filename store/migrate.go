@@ -24,12 +24,19 @@ type dialect struct {
 	// skipLocked ends a subquery that claims rows: replicas then pass over each
 	// other's instead of waiting for them. One SQLite writer has no others.
 	skipLocked string
-	rebind     func(string) string
+	// elements makes rows (key, value) of a JSON list of texts, in order of key.
+	elements string
+	rebind   func(string) string
 }
 
 var (
-	sqliteDialect   = dialect{name: "sqlite", goose: goose.DialectSQLite3, rebind: func(text string) string { return text }}
-	postgresDialect = dialect{name: "postgres", goose: goose.DialectPostgres, skipLocked: " FOR UPDATE SKIP LOCKED", rebind: numbered}
+	sqliteDialect = dialect{
+		name: "sqlite", goose: goose.DialectSQLite3, elements: "json_each(?)", rebind: func(text string) string { return text },
+	}
+	postgresDialect = dialect{
+		name: "postgres", goose: goose.DialectPostgres, skipLocked: " FOR UPDATE SKIP LOCKED",
+		elements: "json_array_elements_text(CAST(? AS json)) WITH ORDINALITY AS json_each (value, key)", rebind: numbered,
+	}
 )
 
 // rebound remembers what numbered made: the texts are few, and built from constants.

@@ -15,41 +15,29 @@ type operations struct{ *tx }
 const operationColumns = `id, kind, platform, instance_row, binding_row, server, state, internal, undo, actor, request_id,
 	attempts, problem, due, deadline, owner, fence, code, message, created, finished, seal_key, request`
 
-func (t operations) scan(ctx context.Context, rows *sql.Rows, o *bindery.Operation) error {
-	var internal, undo, due, deadline, created, finished int64
-	var key sql.NullInt64
-	var sealed []byte
-	err := rows.Scan(&o.Row, (*string)(&o.Kind), &o.Platform, &o.InstanceRow, &o.BindingRow, &o.Server, (*string)(&o.State),
-		&internal, &undo, &o.Actor, &o.RequestID, &o.Attempts, &o.Problem, &due, &deadline, &o.Owner, &o.Fence,
-		(*string)(&o.Code), &o.Message, &created, &finished, &key, &sealed)
-	if err != nil {
+var operationTable = sealedTable[bindery.Operation]{
+	column: operationRequest,
+	scan: func(rows *sql.Rows, o *bindery.Operation, v *sealed) error {
+		var internal, undo, due, deadline, created, finished int64
+		err := rows.Scan(&o.Row, (*string)(&o.Kind), &o.Platform, &o.InstanceRow, &o.BindingRow, &o.Server, (*string)(&o.State),
+			&internal, &undo, &o.Actor, &o.RequestID, &o.Attempts, &o.Problem, &due, &deadline, &o.Owner, &o.Fence,
+			(*string)(&o.Code), &o.Message, &created, &finished, &v.key, &v.value)
+		o.Internal, o.Undo = internal != 0, undo != 0
+		o.Due, o.Deadline = fromMicros(due), fromMicros(deadline)
+		o.Created, o.Finished = fromMicros(created), fromMicros(finished)
 		return err
-	}
-	o.Internal, o.Undo = internal != 0, undo != 0
-	o.Due, o.Deadline = fromMicros(due), fromMicros(deadline)
-	o.Created, o.Finished = fromMicros(created), fromMicros(finished)
-	o.Request, err = t.open(ctx, operationRequest, o.Row, key, sealed)
-	return err
+	},
+	secret: func(o *bindery.Operation) (int64, *bindery.Secret) { return o.Row, &o.Request },
 }
 
 func (t operations) all(ctx context.Context, text string, long bool, args ...any) ([]bindery.Operation, error) {
-	var out []bindery.Operation
-	err := t.each(ctx, text, args, long, func(rows *sql.Rows) error {
-		out = append(out, bindery.Operation{})
-		return t.scan(ctx, rows, &out[len(out)-1])
-	})
-	return out, err
+	return operationTable.all(ctx, t.tx, text, long, args...)
 }
 
+var errNoOperation = notFound("operation")
+
 func (t operations) one(ctx context.Context, text string, args ...any) (bindery.Operation, error) {
-	found, err := t.all(ctx, text, false, args...)
-	if err != nil {
-		return bindery.Operation{}, err
-	}
-	if len(found) == 0 {
-		return bindery.Operation{}, notFound("operation")
-	}
-	return found[0], nil
+	return operationTable.one(ctx, t.tx, errNoOperation, text, args...)
 }
 
 var addOperation = `INSERT INTO operations (` + operationColumns + `) VALUES (` + marks(operationColumns) + `) ON CONFLICT DO NOTHING`
@@ -79,7 +67,7 @@ func (t operations) Active(ctx context.Context, instanceRow, bindingRow int64) (
 		return bindery.Operation{}, err
 	}
 	if !found {
-		return bindery.Operation{}, notFound("operation")
+		return bindery.Operation{}, errNoOperation
 	}
 	return t.Get(ctx, row)
 }

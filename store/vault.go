@@ -138,7 +138,11 @@ var (
 	accountMaterial    = column{"accounts", "material"}
 	operationRequest   = column{"operations", "request"}
 	authMethodMaterial = column{"auth_methods", "material"}
-	sealedColumns      = []column{instanceParameters, bindingParameters, accountMaterial, operationRequest, authMethodMaterial}
+	stockMaterial      = column{"stock", "material"}
+	authorityKey       = column{"authorities", "private_key"}
+	sealedColumns      = []column{
+		instanceParameters, bindingParameters, accountMaterial, operationRequest, authMethodMaterial, stockMaterial, authorityKey,
+	}
 )
 
 // at appends the place of a value to buf.
@@ -156,6 +160,55 @@ func (v *vault) seal(c column, row int64, s bindery.Secret) (key, sealed any) {
 	var place [64]byte
 	set := v.set.Load()
 	return set.current, set.sealers[set.current].Seal(nil, []byte(s.Reveal()), c.at(place[:0], row))
+}
+
+// A sealed value as it is kept.
+type sealed struct {
+	key   sql.NullInt64
+	value []byte
+}
+
+// A sealedTable says how the rows of a table become records with a secret.
+type sealedTable[T any] struct {
+	column column
+	scan   func(*sql.Rows, *T, *sealed) error
+	// secret is where the record keeps what is sealed, and its row.
+	secret func(*T) (row int64, value *bindery.Secret)
+}
+
+// all reads rows. It opens what is sealed when it has them all: a data key may have
+// to be read first, and a connection to PostgreSQL runs one query at a time.
+func (s sealedTable[T]) all(ctx context.Context, t *tx, text string, long bool, args ...any) ([]T, error) {
+	var out []T
+	var values []sealed
+	err := t.each(ctx, text, args, long, func(rows *sql.Rows) error {
+		var none T
+		out, values = append(out, none), append(values, sealed{})
+		return s.scan(rows, &out[len(out)-1], &values[len(values)-1])
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i := range out {
+		row, value := s.secret(&out[i])
+		if *value, err = t.open(ctx, s.column, row, values[i].key, values[i].value); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// one returns the first row, or the error.
+func (s sealedTable[T]) one(ctx context.Context, t *tx, missing error, text string, args ...any) (T, error) {
+	found, err := s.all(ctx, t, text, false, args...)
+	if err == nil && len(found) == 0 {
+		err = missing
+	}
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return found[0], nil
 }
 
 // open is the other way. A data key that this process has not seen yet is read in

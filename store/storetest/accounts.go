@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"encoding/json"
+	"time"
 
 	"bindery"
 )
@@ -46,9 +47,17 @@ var accountTests = map[string]func(world){
 		a.Material = bindery.NewSecret(`{"password":"other"}`)
 		w.update(func(tx bindery.Tx) error { return tx.Accounts().Save(w.ctx, a, bindery.AccountWanted) })
 		w.holdsAccount(a)
-		a.State, a.Details, a.Proof = bindery.AccountGone, nil, "the server said so"
+		plain := a
+		plain.State, plain.Expires, plain.Proven, plain.Attempts = bindery.AccountRemoving, time.Time{}, time.Time{}, 0
+		w.update(func(tx bindery.Tx) error { return tx.Accounts().Save(w.ctx, plain, bindery.AccountLive) })
+		w.holdsAccount(plain)
+		a.State, a.Expires, a.Proven, a.Attempts = bindery.AccountUnproven, start, start.Add(time.Second), 7
+		a.Retry = start.Add(time.Minute)
+		w.update(func(tx bindery.Tx) error { return tx.Accounts().Save(w.ctx, a, bindery.AccountRemoving) })
+		w.holdsAccount(a)
+		a.State, a.Details, a.Proof, a.Retry = bindery.AccountGone, nil, "the server said so", time.Time{}
 		a.Material = bindery.Secret{} // what is gone has no secret
-		w.update(func(tx bindery.Tx) error { return tx.Accounts().Save(w.ctx, a, bindery.AccountLive) })
+		w.update(func(tx bindery.Tx) error { return tx.Accounts().Save(w.ctx, a, bindery.AccountUnproven) })
 		w.holdsAccount(a)
 	},
 	"save is refused in another state, or for no row": func(w world) {
@@ -63,8 +72,10 @@ var accountTests = map[string]func(world){
 	"lists those of a server in a state, a page at a time": func(w world) {
 		b := w.binding(w.instance())
 		want := map[bindery.AccountState][]bindery.Account{}
-		states := []bindery.AccountState{bindery.AccountWanted, bindery.AccountLive, bindery.AccountRemoving, bindery.AccountGone}
-		for n := range 11 {
+		states := []bindery.AccountState{
+			bindery.AccountWanted, bindery.AccountLive, bindery.AccountRemoving, bindery.AccountUnproven, bindery.AccountStuck, bindery.AccountGone,
+		}
+		for n := range 17 {
 			a := w.account(b)
 			from := a.State
 			a.State = states[n%len(states)]

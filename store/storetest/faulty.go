@@ -92,6 +92,16 @@ func (t faultyTx) Authentications() bindery.Authentications {
 	return faultyAuthentications{t.Tx.Authentications(), t.fault}
 }
 
+func (t faultyTx) Stock() bindery.Stock { return faultyStock{t.Tx.Stock(), t.fault} }
+
+func (t faultyTx) Authorities() bindery.Authorities {
+	return faultyAuthorities{t.Tx.Authorities(), t.fault}
+}
+
+func (t faultyTx) Certificates() bindery.Certificates {
+	return faultyCertificates{t.Tx.Certificates(), t.fault}
+}
+
 // ask calls f unless there is a fault.
 func ask[T any](fault func(table, method string) error, table, method string, f func() (T, error)) (T, error) {
 	if err := fault(table, method); err != nil {

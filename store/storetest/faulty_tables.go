@@ -75,6 +75,17 @@ func (x faultyBindings) List(ctx context.Context, f bindery.BindingFilter, p bin
 	return ask(x.fault, "bindings", "List", func() ([]bindery.Binding, error) { return x.Bindings.List(ctx, f, p) })
 }
 
+func (x faultyBindings) Expiring(ctx context.Context, before time.Time, limit int) ([]bindery.Binding, error) {
+	return ask(x.fault, "bindings", "Expiring", func() ([]bindery.Binding, error) { return x.Bindings.Expiring(ctx, before, limit) })
+}
+
+func (x faultyBindings) NextExpiry(ctx context.Context) (at time.Time, ok bool, err error) {
+	if err := x.fault("bindings", "NextExpiry"); err != nil {
+		return time.Time{}, false, err
+	}
+	return x.Bindings.NextExpiry(ctx)
+}
+
 type faultyAccounts struct {
 	bindery.Accounts
 	fault func(table, method string) error
@@ -98,6 +109,21 @@ func (x faultyAccounts) Save(ctx context.Context, a bindery.Account, from binder
 
 func (x faultyAccounts) List(ctx context.Context, server string, state bindery.AccountState, p bindery.Page) ([]bindery.Account, error) {
 	return ask(x.fault, "accounts", "List", func() ([]bindery.Account, error) { return x.Accounts.List(ctx, server, state, p) })
+}
+
+func (x faultyAccounts) Due(ctx context.Context, server string, now time.Time, limit int) ([]bindery.Account, error) {
+	return ask(x.fault, "accounts", "Due", func() ([]bindery.Account, error) { return x.Accounts.Due(ctx, server, now, limit) })
+}
+
+func (x faultyAccounts) NextDue(ctx context.Context, server string) (due time.Time, ok bool, err error) {
+	if err := x.fault("accounts", "NextDue"); err != nil {
+		return time.Time{}, false, err
+	}
+	return x.Accounts.NextDue(ctx, server)
+}
+
+func (x faultyAccounts) Backlog(ctx context.Context) ([]bindery.Backlog, error) {
+	return ask(x.fault, "accounts", "Backlog", func() ([]bindery.Backlog, error) { return x.Accounts.Backlog(ctx) })
 }
 
 type faultyOperations struct {

@@ -31,6 +31,11 @@ func Run(t *testing.T, open func(t *testing.T) bindery.Store) {
 		"transactions": transactionTests,
 		"races":        raceTests,
 		"models":       modelTests,
+		"pending":      pendingTests,
+		"expiry":       expiryTests,
+		"stock":        stockTests,
+		"authorities":  authorityTests,
+		"certificates": certificateTests,
 
 		"service types":     serviceTypeTests,
 		"auth methods":      authMethodTests,
@@ -184,7 +189,8 @@ func (w world) account(b bindery.Binding, change ...func(*bindery.Account)) bind
 	a := bindery.Account{
 		Row: row, BindingRow: b.Row, InstanceRow: b.InstanceRow, Kind: "redis", Server: "server",
 		Name: bindery.Name(w.s.Installation(), row), Material: bindery.NewSecret(`{"password":"p"}`),
-		Details: json.RawMessage(`{"oid":1}`), State: bindery.AccountWanted, Created: start, Updated: start, Proof: "proof",
+		Details: json.RawMessage(`{"oid":1}`), Expires: start.Add(time.Hour), State: bindery.AccountWanted, Created: start, Updated: start,
+		Proof: "proof", Proven: start.Add(time.Minute), Attempts: 3,
 	}
 	for _, f := range change {
 		f(&a)
