@@ -81,6 +81,9 @@ type Ensured struct {
 	// Material replaces what Prepare made, where the backend itself gives out
 	// secrets; empty: it stays.
 	Material Secret
+	// Expires is when what the backend gave out ends by itself, where that is before
+	// the account's own; zero: as the account has it.
+	Expires time.Time
 }
 
 // Found is something that a server has and this installation's names claim.
@@ -141,6 +144,16 @@ type Publisher interface {
 	CRL(ctx context.Context) (der []byte, signed time.Time, err error)
 	// OCSP answers a request (RFC 6960), both DER. CodeInvalid for what is no request.
 	OCSP(ctx context.Context, request []byte) ([]byte, error)
+}
+
+// An Orphaner is a driver whose server gives out the names of accounts. A call whose
+// answer was lost may have left one there that nobody can ask for by its name.
+type Orphaner interface {
+	// Orphan says what to look for on the server; empty: nothing can be left there
+	// but the account itself. It is asked after a call succeeded, with the account as
+	// it was before. Tried: calls may have gone before of which the account does not
+	// tell, perhaps another process's. It does no I/O.
+	Orphan(account Account, tried bool) string
 }
 
 // Capability finds a capability of a driver, or of the one that it wraps.

@@ -182,6 +182,9 @@ func (b *Broker) ensure(ctx context.Context, d bindery.Driver, j *job, o bindery
 		if err := b.end(ctx, tx, o, binding.InstanceID, binding.ID, a.Name); err != nil {
 			return err
 		}
+		if err := b.orphans(ctx, tx, d, o, binding, o.Attempts > 0 || o.Fence > 1, j.account); err != nil {
+			return err
+		}
 		if binding.State == bindery.StateCreating {
 			ready := binding
 			ready.State, ready.Updated = bindery.StateReady, o.Finished
@@ -211,12 +214,50 @@ func (b *Broker) unbind(ctx context.Context, d bindery.Driver, j *job, o bindery
 		if err := b.end(ctx, tx, o, j.binding.InstanceID, j.binding.ID, names(gone)); err != nil {
 			return err
 		}
+		if err := b.orphans(ctx, tx, d, o, j.binding, true, neverLive(gone)...); err != nil {
+			return err
+		}
 		return b.bury(ctx, tx, j.binding, gone)
 	})
 	if err == nil {
 		b.announce(o)
 	}
 	return err
+}
+
+// neverLive are the accounts that no backend confirmed.
+func neverLive(accounts []bindery.Account) (out []bindery.Account) {
+	for _, a := range accounts {
+		if len(a.Details) == 0 {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// orphans records what calls for these accounts may have left on a server that
+// names accounts itself.
+func (b *Broker) orphans(
+	ctx context.Context, tx bindery.Tx, d bindery.Driver, o bindery.Operation, binding bindery.Binding, tried bool, accounts ...bindery.Account,
+) error {
+	names, ok := bindery.Capability[bindery.Orphaner](d)
+	if !ok {
+		return nil
+	}
+	for _, a := range accounts {
+		left := names.Orphan(a, tried)
+		if left == "" {
+			continue
+		}
+		if err := tx.Events().Add(ctx, bindery.Event{
+			At: b.Now(), Platform: o.Platform, Actor: "bindery", RequestID: o.RequestID, Action: "orphan",
+			InstanceID: binding.InstanceID, BindingID: binding.ID, Account: a.Name,
+			Result: string(bindery.OpFailed), Message: left,
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // revoke removes accounts from the backend, and returns those that were not gone
@@ -317,6 +358,9 @@ func (b *Broker) cascadeOne(ctx context.Context, d bindery.Driver, j *job, o bin
 		return err
 	}
 	return b.Store.Update(ctx, func(tx bindery.Tx) error {
+		if err := b.orphans(ctx, tx, d, o, binding, true, neverLive(gone)...); err != nil {
+			return err
+		}
 		if err := b.bury(ctx, tx, binding, gone); err != nil {
 			return err
 		}

@@ -62,6 +62,12 @@ class Adapter {
 		if (record) this.write({ ...record, payload: { ...record.payload, consumed: now() } });
 	}
 	async destroy(id) { this.write({ key: this.key(id) }); }
+	// A removed client's tokens go with it, as RFC 7592 (section 2.3) asks of a server.
+	forget(clientId) {
+		for (const { key, payload } of [...records.values()]) {
+			if (payload.clientId === clientId) this.write({ key });
+		}
+	}
 	async revokeByGrantId(grantId) {
 		for (const { key, payload } of [...records.values()]) {
 			if (payload.grantId === grantId) this.write({ key });
@@ -127,6 +133,7 @@ function provider() {
 			},
 		},
 	});
+	p.on('registration_delete.success', (ctx, client) => new Adapter('').forget(client.clientId));
 	p.on('server_error', (ctx, err) => console.error(err));
 	p.registerGrantType(grant, anybody, ['subject', 'claims', 'audience', 'lifetime', 'alg', 'use']);
 	return { config, handle: p.callback() };

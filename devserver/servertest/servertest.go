@@ -62,6 +62,20 @@ func Postgres(t testing.TB, v Version, options ...func(*devserver.PostgresOption
 	return p
 }
 
+// MySQL starts a MariaDB for this test alone. Unless an option says otherwise it
+// does not flush to disk, which only a power loss would show.
+func MySQL(t testing.TB, options ...func(*devserver.MySQLOptions)) *devserver.MySQL {
+	t.Helper()
+	o := devserver.MySQLOptions{Dir: dir(t), NoFsync: true}
+	for _, set := range options {
+		set(&o)
+	}
+	m, err := devserver.StartMySQL(t.Context(), o)
+	Check(t, err)
+	end(t, m.Process)
+	return m
+}
+
 // OIDC starts an OpenID provider for this test alone. Unless an option says
 // otherwise it speaks TLS.
 func OIDC(t testing.TB, options ...func(*devserver.OIDCOptions)) *devserver.OIDC {
@@ -218,7 +232,9 @@ var shared struct {
 	sync.Mutex
 	main      bool // Main runs the tests
 	redis     lazy[*devserver.Redis]
+	oidc      lazy[*devserver.OIDC]
 	postgres  map[Version]*lazy[*devserver.Postgres]
+	mysql     lazy[*devserver.MySQL]
 	processes []*devserver.Process
 }
 
@@ -260,6 +276,40 @@ func SharedRedis(t testing.TB) *devserver.Redis {
 	return r
 }
 
+// SharedOIDC returns the OpenID provider of this package's tests. It speaks TLS.
+func SharedOIDC(t testing.TB) *devserver.OIDC {
+	t.Helper()
+	needMain(t)
+	p, err := shared.oidc.get(func() (*devserver.OIDC, *devserver.Process, error) {
+		d, err := openTemp()
+		if err != nil {
+			return nil, nil, err
+		}
+		p, err := startOIDC(d)
+		if err != nil {
+			return nil, nil, errors.Join(err, os.RemoveAll(d))
+		}
+		return p, p.Process, nil
+	})
+	Check(t, err)
+	return p
+}
+
+// startOIDC starts a provider with a certificate, both in a directory.
+func startOIDC(d string) (*devserver.OIDC, error) {
+	pki, err := devserver.OpenPKI(filepath.Join(d, "pki"), time.Now)
+	if err != nil {
+		return nil, err
+	}
+	certificate, err := pki.Server()
+	if err != nil {
+		return nil, err
+	}
+	return devserver.StartOIDC(context.Background(), devserver.OIDCOptions{
+		Dir: filepath.Join(d, "oidc"), Modules: oidcModules(), TLS: &certificate,
+	})
+}
+
 // SharedPostgres returns the PostgreSQL of this package's tests, one for each
 // version asked for. Tests make databases of their own in it.
 func SharedPostgres(t testing.TB, v Version) *devserver.Postgres {
@@ -292,6 +342,25 @@ func SharedPostgres(t testing.TB, v Version) *devserver.Postgres {
 	})
 	Check(t, err)
 	return p
+}
+
+// SharedMySQL returns the MariaDB of this package's tests. Tests make databases of their own in it.
+func SharedMySQL(t testing.TB) *devserver.MySQL {
+	t.Helper()
+	needMain(t)
+	m, err := shared.mysql.get(func() (*devserver.MySQL, *devserver.Process, error) {
+		d, err := openTemp()
+		if err != nil {
+			return nil, nil, err
+		}
+		m, err := devserver.StartMySQL(context.Background(), devserver.MySQLOptions{Dir: d, NoFsync: true})
+		if err != nil {
+			return nil, nil, errors.Join(err, os.RemoveAll(d))
+		}
+		return m, m.Process, nil
+	})
+	Check(t, err)
+	return m
 }
 
 func needMain(t testing.TB) {

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"bindery"
@@ -111,7 +112,15 @@ func atOnce(f *fixture) {
 	}
 	all("provision", func() error { return f.driver.Provision(f.ctx, spec) })
 	account := f.prepare(spec, nil)
-	all("ensure", func() error { _, err := f.driver.Ensure(f.ctx, spec, account); return err })
+	var kept sync.Mutex
+	wanted := account
+	all("ensure", func() error {
+		made, err := f.driver.Ensure(f.ctx, spec, wanted)
+		kept.Lock()
+		defer kept.Unlock()
+		keep(&account, made)
+		return err
+	})
 	s := f.login(spec, account)
 	f.write(s, "k", "v")
 	all("revoke", func() error { return f.driver.Revoke(f.ctx, spec, account) })
@@ -197,7 +206,13 @@ func canceled(f *fixture) {
 		spec := f.spec()
 		interrupted(func(ctx context.Context) error { return f.driver.Provision(ctx, spec) })
 		account := f.prepare(spec, nil)
-		interrupted(func(ctx context.Context) error { _, err := f.driver.Ensure(ctx, spec, account); return err })
+		interrupted(func(ctx context.Context) error {
+			made, err := f.driver.Ensure(ctx, spec, account)
+			if err == nil {
+				keep(&account, made)
+			}
+			return err
+		})
 		s := f.login(spec, account)
 		f.write(s, "k", "v")
 		f.must("alive", s.Alive(f.ctx)) // what the interrupted call left behind must not end it
