@@ -33,8 +33,9 @@ var postgresSettings = map[string]string{
 
 // postgresStore is the engine of a PostgreSQL database, which replicas share.
 type postgresStore struct {
-	db    *sql.DB
-	store *Store
+	db      *sql.DB
+	store   *Store
+	lookups lookups
 }
 
 func openPostgres(ctx context.Context, dsn string, o Options, s *Store) (_ engine, err error) {
@@ -58,6 +59,9 @@ func openPostgres(ctx context.Context, dsn string, o Options, s *Store) (_ engin
 		n = defaultConnections
 	}
 	e := &postgresStore{db: stdlib.OpenDB(*config, stdlib.OptionAfterConnect(durable)), store: s}
+	e.lookups = lookups{ask: e.ask, known: map[version]bindery.Resolution{}, read: func(ctx context.Context, l *lookup) (bindery.Resolution, error) {
+		return s.read(ctx, l.service, l.host, bindery.AuthType(l.auth), l.keys)
+	}}
 	e.db.SetMaxOpenConns(n)
 	e.db.SetMaxIdleConns(n)
 	e.db.SetConnMaxIdleTime(5 * time.Minute)

@@ -43,6 +43,15 @@ func either(a, b, columns string) string {
 func (s *Store) Resolve(
 	ctx context.Context, service, host string, auth bindery.AuthType, keys bindery.IdentityKeys,
 ) (out bindery.Resolution, err error) {
+	if p, ok := s.engine.(*postgresStore); ok {
+		return p.lookups.resolve(ctx, &lookup{service: service, host: host, auth: string(auth), keys: keys})
+	}
+	return s.read(ctx, service, host, auth, keys)
+}
+
+func (s *Store) read(
+	ctx context.Context, service, host string, auth bindery.AuthType, keys bindery.IdentityKeys,
+) (out bindery.Resolution, err error) {
 	err = s.engine.look(ctx, func(t *tx) error {
 		out, err = t.resolve(ctx, service, host, auth, keys)
 		return err
