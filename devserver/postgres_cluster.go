@@ -138,8 +138,10 @@ func removeHomeless(home string) error {
 	if to, err := os.Readlink(string(link)); err == nil && to == data {
 		return nil
 	}
-	if pids, err := processesIn(data, "postgres"); err != nil || len(pids) > 0 {
-		return err
+	for _, name := range []string{"postgres", "mariadbd"} {
+		if pids, err := processesIn(data, name); err != nil || len(pids) > 0 {
+			return err
+		}
 	}
 	return os.RemoveAll(home)
 }
