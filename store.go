@@ -298,12 +298,14 @@ type Authorities interface {
 
 // Certificates is the table of certificates that authorities issued.
 type Certificates interface {
-	// Add records a new one. CodeConflict where the authority issued the serial number, or one for the name, before.
+	// Add records a new one. CodeConflict where the authority issued the serial number
+	// before. A name can have several: an account that is made again gets another.
 	Add(ctx context.Context, c IssuedCertificate) error
-	// BySerial and ByName return one. CodeNotFound.
+	// BySerial and ByName return one; of a name, one that was not revoked where there is such. CodeNotFound.
 	BySerial(ctx context.Context, server, serial string) (IssuedCertificate, error)
 	ByName(ctx context.Context, server, name string) (IssuedCertificate, error)
-	// Revoke records when a certificate was revoked, where it was not before. CodeNotFound.
+	// Revoke records when a name's certificates were revoked, where they were not before.
+	// CodeNotFound where it has none.
 	Revoke(ctx context.Context, server, name string, at time.Time) error
 	// List pages through those of a server that expire after then: the revoked ones, or the others.
 	List(ctx context.Context, server string, revoked bool, after time.Time, p Page) ([]IssuedCertificate, error)

@@ -104,13 +104,13 @@ func (t certificates) BySerial(ctx context.Context, server, serial string) (bind
 }
 
 func (t certificates) ByName(ctx context.Context, server, name string) (bindery.IssuedCertificate, error) {
-	return t.one(ctx, ` WHERE server = ? AND name = ?`, server, name)
+	return t.one(ctx, ` WHERE server = ? AND name = ? ORDER BY revoked, id DESC LIMIT 1`, server, name)
 }
 
 func (t certificates) Revoke(ctx context.Context, server, name string, at time.Time) error {
 	n, err := t.exec(ctx, `UPDATE certificates SET revoked = ? WHERE server = ? AND name = ? AND revoked = 0`, micros(at), server, name)
 	if err == nil && n == 0 {
-		_, err = t.ByName(ctx, server, name) // it was revoked before, or is not there
+		_, err = t.ByName(ctx, server, name) // they were revoked before, or none is there
 	}
 	return err
 }

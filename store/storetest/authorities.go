@@ -95,19 +95,42 @@ var certificateTests = map[string]func(world){
 			w.refused(bindery.CodeNotFound, func(tx bindery.Tx) error { return second(f(tx.Certificates())) })
 		}
 	},
-	"a serial number and a name are used once on a server": func(w world) {
-		c := w.certificate("server", "1")
-		for _, change := range []func(*bindery.IssuedCertificate){
-			func(c *bindery.IssuedCertificate) { c.Serial = "another" },
-			func(c *bindery.IssuedCertificate) { c.Name = "another" },
-		} {
-			again := c
-			again.Row = w.id()
-			change(&again)
-			w.refused(bindery.CodeConflict, func(tx bindery.Tx) error { return tx.Certificates().Add(w.ctx, again) })
-		}
+	"a serial number is used once on a server": func(w world) {
+		again := w.certificate("server", "1")
+		again.Row, again.Name = w.id(), "another"
+		w.refused(bindery.CodeConflict, func(tx bindery.Tx) error { return tx.Certificates().Add(w.ctx, again) })
 		w.oneWins(8, bindery.CodeConflict, func(tx bindery.Tx, row int64) error {
-			return tx.Certificates().Add(w.ctx, bindery.IssuedCertificate{Row: row, Server: "server", Serial: strconv.FormatInt(row, 16), Name: "one"})
+			return tx.Certificates().Add(w.ctx, bindery.IssuedCertificate{Row: row, Server: "server", Serial: "one", Name: strconv.FormatInt(row, 16)})
+		})
+	},
+	"a name's certificates are revoked together": func(w world) {
+		named := func(c *bindery.IssuedCertificate) { c.Name = "name" }
+		first := w.certificate("server", "1", named)
+		w.certificate("server", "2", named, func(c *bindery.IssuedCertificate) { c.Revoked = start })
+		finds := func(want string) {
+			w.view(func(tx bindery.Tx) error {
+				got, err := tx.Certificates().ByName(w.ctx, "server", "name")
+				w.same("by name", got.Serial, want)
+				return err
+			})
+		}
+		finds(first.Serial) // though a later one was revoked
+		third := w.certificate("server", "3", named)
+		finds(third.Serial)
+		w.update(func(tx bindery.Tx) error {
+			return tx.Certificates().Revoke(w.ctx, "server", "name", start.Add(time.Hour))
+		})
+		w.view(func(tx bindery.Tx) error {
+			got, err := tx.Certificates().List(w.ctx, "server", true, time.Time{}, bindery.Page{})
+			w.same("revoked", len(got), 3)
+			for _, c := range got {
+				at := start.Add(time.Hour)
+				if c.Serial == "serial-2" {
+					at = start
+				}
+				w.same("revoked at", c.Revoked, at)
+			}
+			return err
 		})
 	},
 	"it is revoked once": func(w world) {

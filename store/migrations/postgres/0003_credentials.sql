@@ -49,7 +49,7 @@ CREATE TABLE certificates (
     revoked BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX certificates_serial ON certificates (server, serial);
-CREATE UNIQUE INDEX certificates_name ON certificates (server, name);
+CREATE INDEX certificates_name ON certificates (server, name);
 CREATE INDEX certificates_revoked ON certificates (server, id) WHERE revoked > 0;
 CREATE INDEX certificates_expires ON certificates (expires);
 
