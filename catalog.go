@@ -94,6 +94,10 @@ type Plan struct {
 	CredentialAliases []string
 	// Quota bounds what one platform may have of this plan; zero fields are no bound.
 	Quota Quota
+	// Lifetime is how long bindings live; the zero value: until they are unbound.
+	Lifetime Lifetime
+	// Revocation is what the end of a binding promises; empty: [RevocationProven].
+	Revocation Revocation
 }
 
 // CanBind reports whether instances of p, a plan of o, can be bound.
@@ -116,6 +120,33 @@ func (p *Plan) CanChange(o *Offering) bool {
 type Quota struct {
 	Instances           int
 	BindingsPerInstance int
+}
+
+// LifetimeParameter is the parameter of a binding that asks for a lifetime, as a
+// duration ("90m"), where its plan allows that. No driver is told of it.
+const LifetimeParameter = "lifetime"
+
+// A Lifetime is how long the bindings of a plan live.
+type Lifetime struct {
+	Default time.Duration // of those that ask for none; 0: until they are unbound
+	Max     time.Duration // the longest that may be asked for; 0: none can be asked for
+	// RenewBefore is how long before its end a binding should have a successor; 0: a third of its lifetime.
+	RenewBefore time.Duration
+}
+
+// Times are when a binding of this lifetime, made now, expires, and when a successor
+// should exist. Both are zero for one that does not expire.
+func (l Lifetime) Times(now time.Time, lifetime time.Duration) (expires, renewBefore time.Time) {
+	if lifetime <= 0 {
+		return time.Time{}, time.Time{}
+	}
+	before := l.RenewBefore
+	if before <= 0 || before >= lifetime {
+		before = lifetime / 3
+	}
+	// Platforms are told tenths of a second.
+	expires = now.Add(lifetime).Truncate(100 * time.Millisecond)
+	return expires, expires.Add(-before).Truncate(100 * time.Millisecond)
 }
 
 // Schemas are the JSON Schemas (draft-04) of a plan's parameters. A nil one

@@ -15,6 +15,8 @@ const (
 	OpDeprovision OperationKind = "deprovision"
 	OpBind        OperationKind = "bind"
 	OpUnbind      OperationKind = "unbind"
+	// OpExpire is an unbind at the end of a binding's lifetime. It is always internal.
+	OpExpire OperationKind = "expire"
 	// OpRestore makes an account again that its backend lost. It is always internal.
 	OpRestore OperationKind = "restore"
 )
@@ -23,7 +25,7 @@ const (
 func (k OperationKind) Creates() bool { return k == OpProvision || k == OpBind }
 
 // Removes reports whether the kind takes something away.
-func (k OperationKind) Removes() bool { return k == OpDeprovision || k == OpUnbind }
+func (k OperationKind) Removes() bool { return k == OpDeprovision || k == OpUnbind || k == OpExpire }
 
 // An OperationState is one of the three states that the specification knows.
 type OperationState string

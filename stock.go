@@ -10,6 +10,9 @@ const (
 	StockFree       StockState = "free"       // it may be taken again
 	StockTaken      StockState = "taken"      // an account has it
 	StockQuarantine StockState = "quarantine" // its account is gone; who had it may still know it
+	// StockReturning: out of quarantine, some process asks since then whether it may be
+	// given out again; see [Stocker]. Where that takes too long, the process is gone.
+	StockReturning StockState = "returning"
 )
 
 // A StockItem is a credential out of a stock. Items that nobody took have no record.

@@ -196,22 +196,30 @@ func (b *Broker) draft(ctx context.Context, c Caller, r BindRequest, parameters 
 	if err != nil {
 		return nil, rows, err
 	}
-	name := bindery.Name(b.Store.Installation(), rows[1])
-	material, err := d.Prepare(spec(i, plan), bindery.AccountRequest{Name: name, Parameters: raw(parameters)})
+	now := b.Now()
+	expires, renewBefore, drivers, err := limits(plan, parameters, now)
 	if err != nil {
 		return nil, rows, err
 	}
-	now := b.Now()
+	name := bindery.Name(b.Store.Installation(), rows[1])
+	request := bindery.AccountRequest{Name: name, Parameters: raw(drivers), Expires: expires}
 	j := &job{plan: plan, instance: i}
+	var material bindery.Secret
+	if stock, ok := bindery.Capability[bindery.Stocker](d); ok {
+		j.taking = &taking{driver: d, items: stock.Stock(), spec: spec(i, plan), request: request}
+	} else if material, err = d.Prepare(spec(i, plan), request); err != nil {
+		return nil, rows, err
+	}
 	j.binding = bindery.Binding{
 		Row: rows[0], InstanceRow: i.Row, Platform: c.Platform, InstanceID: i.ID, ID: r.BindingID,
 		OfferingID: i.OfferingID, PlanID: i.PlanID, AppGUID: r.AppGUID, BindResource: r.BindResource,
 		Context: r.Context, Parameters: parameters, Predecessor: r.Predecessor,
+		Expires: expires, RenewBefore: renewBefore,
 		State: bindery.StateCreating, Created: now, Updated: now,
 	}
 	j.account = bindery.Account{
 		Row: rows[1], BindingRow: rows[0], InstanceRow: i.Row, Kind: i.Kind, Server: i.Server, Name: name,
-		Material: material, State: bindery.AccountWanted, Created: now, Updated: now,
+		Material: material, Expires: expires, State: bindery.AccountWanted, Created: now, Updated: now,
 	}
 	return j, rows, nil
 }
@@ -241,6 +249,7 @@ func inherit(r *BindRequest, parameters *bindery.Secret, p *bindery.Binding, i b
 func (b *Broker) record(ctx context.Context, c Caller, j *job, rows [3]int64) (op bindery.Operation, err error) {
 	op = b.operation(rows[2], bindery.OpBind, c, j.instance, j.binding.Row)
 	op.Deadline = b.deadline(j.plan)
+	account := j.account
 	err = b.Store.Update(ctx, func(tx bindery.Tx) error {
 		// A binding changes its instance: whatever else does excludes it.
 		now, err := tx.Instances().Get(ctx, j.instance.Row)
@@ -266,11 +275,20 @@ func (b *Broker) record(ctx context.Context, c Caller, j *job, rows [3]int64) (o
 				return bindery.Errorf(bindery.CodeQuota, "the quota of %d bindings of this instance is used up", q)
 			}
 		}
-		if err := tx.Accounts().Add(ctx, j.account); err != nil {
+		if j.taking != nil {
+			if account, err = j.taking.take(ctx, tx, j.account); err != nil {
+				return err
+			}
+		}
+		if err := tx.Accounts().Add(ctx, account); err != nil {
 			return err
 		}
 		return tx.Operations().Add(ctx, op)
 	})
+	j.account = account
+	if j.taking != nil {
+		b.stocks.ring() // for the count of what is left
+	}
 	return op, err
 }
 
@@ -282,9 +300,7 @@ func (b *Broker) credential(ctx context.Context, c Caller, r BindRequest, j *job
 		result.Outcome = outcome
 		return result, err
 	}
-	made := &job{plan: j.plan, instance: j.instance, binding: j.binding, account: *live}
-	made.binding.State, made.binding.Updated = bindery.StateReady, live.Updated
-	return b.render(made, outcome)
+	return b.render(&job{plan: j.plan, instance: j.instance, binding: live.binding, account: live.account}, outcome)
 }
 
 func (b *Broker) render(j *job, outcome Outcome) (Result, error) {

@@ -57,6 +57,12 @@ type Broker struct {
 	RefuseBindings bool
 	// Ended is told of every operation that ended; may be nil.
 	Ended func(bindery.Operation)
+	// Unproven is told of a server that has new accounts to be proven dead; may be nil.
+	Unproven func(server string)
+	// Stocked is told how much is left of a server's stock; may be nil.
+	Stocked func(server string, s Stocked)
+
+	expiries, stocks bell
 
 	jobs sync.Map // what an operation of this process needs, by row: *job
 }
@@ -69,9 +75,16 @@ type job struct {
 	binding  bindery.Binding
 	account  bindery.Account   // of a bind
 	accounts []bindery.Account // of an unbind
-	// live is the account as the worker recorded it, for the request that waits;
-	// everything else is only read once both have the job.
-	live atomic.Pointer[bindery.Account]
+	taking   *taking           // of a bind; nil: the account is not out of a stock
+	// live is what the worker recorded, for the request that waits; everything else
+	// is only read once both have the job.
+	live atomic.Pointer[live]
+}
+
+// What is live is a binding that is ready and its account.
+type live struct {
+	binding bindery.Binding
+	account bindery.Account
 }
 
 // Catalog is what platforms may ask for.

@@ -36,7 +36,7 @@ func (b *Broker) Cancel(ctx context.Context, row int64, reason string) error {
 	case o.State != bindery.OpInProgress:
 		return errEnded()
 	case o.Internal && o.Kind != bindery.OpRestore:
-		return bindery.Errorf(bindery.CodeUnsupported, "an undo cannot be canceled: what it removes would be left behind")
+		return bindery.Errorf(bindery.CodeUnsupported, "Bindery's own removals cannot be canceled: what they remove would be left behind")
 	}
 	// Not CodeGone: a platform would take a canceled removal for a removal.
 	cause := bindery.Errorf(bindery.CodeUnavailable, "an operator canceled it: %s", reason)

@@ -115,7 +115,7 @@ func (b *Broker) plead(c Caller, r UpdateRequest, sent bindery.Secret, i bindery
 	if err != nil {
 		return w, nil, err
 	}
-	if changer, ok := d.(bindery.Changer); ok {
+	if changer, ok := bindery.Capability[bindery.Changer](d); ok {
 		if err := changer.CanChange(spec(i, current), spec(w.grant(i), target)); err != nil {
 			return w, nil, err
 		}

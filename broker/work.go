@@ -60,7 +60,7 @@ func (b *Broker) work(ctx context.Context, o bindery.Operation) (err error) {
 		return b.update(ctx, d, j, o)
 	case bindery.OpBind, bindery.OpRestore:
 		return b.ensure(ctx, d, j, o)
-	case bindery.OpUnbind:
+	case bindery.OpUnbind, bindery.OpExpire:
 		return b.unbind(ctx, d, j, o)
 	case bindery.OpDeprovision:
 		return b.deprovision(ctx, d, j, o)
@@ -157,7 +157,7 @@ func (b *Broker) outrun(ctx context.Context, d bindery.Driver, j *job, o bindery
 		err = d.Deprovision(ctx, spec(j.instance, j.plan))
 	}
 	for _, a := range accounts {
-		if err == nil && (a.State == bindery.AccountRemoving || a.State == bindery.AccountGone) {
+		if err == nil && (a.State == bindery.AccountRemoving || a.State == bindery.AccountGone || a.State.Pending()) {
 			err = d.Revoke(ctx, spec(j.instance, j.plan), a)
 		}
 	}
@@ -175,9 +175,15 @@ func (b *Broker) ensure(ctx context.Context, d bindery.Driver, j *job, o bindery
 	o, a, binding := b.succeed(o), j.account, j.binding
 	from := a.State
 	a.State, a.Details, a.Updated = bindery.AccountLive, made.Details, o.Finished
+	if !made.Expires.IsZero() {
+		a.Expires = made.Expires
+	}
 	if !made.Material.Empty() {
 		a.Material = made.Material
 	}
+	ready := binding
+	ready.State, ready.Updated = bindery.StateReady, o.Finished
+	ready = sooner(j.plan, ready, made.Expires)
 	err = b.Store.Update(ctx, func(tx bindery.Tx) error {
 		if err := b.end(ctx, tx, o, binding.InstanceID, binding.ID, a.Name); err != nil {
 			return err
@@ -186,8 +192,6 @@ func (b *Broker) ensure(ctx context.Context, d bindery.Driver, j *job, o bindery
 			return err
 		}
 		if binding.State == bindery.StateCreating {
-			ready := binding
-			ready.State, ready.Updated = bindery.StateReady, o.Finished
 			if err := tx.Bindings().Save(ctx, ready, bindery.StateCreating); err != nil {
 				return err
 			}
@@ -195,8 +199,11 @@ func (b *Broker) ensure(ctx context.Context, d bindery.Driver, j *job, o bindery
 		return tx.Accounts().Save(ctx, a, from)
 	})
 	if err == nil {
-		j.live.Store(&a)
+		j.live.Store(&live{ready, a})
 		b.announce(o)
+		if !ready.Expires.IsZero() {
+			b.expiries.ring()
+		}
 	}
 	if bindery.CodeOf(err) == bindery.CodeBusy {
 		b.outrun(ctx, d, j, o)
@@ -210,6 +217,7 @@ func (b *Broker) unbind(ctx context.Context, d bindery.Driver, j *job, o bindery
 		return err
 	}
 	o = b.succeed(o)
+	u := undertakerOf(d, j.plan)
 	err = b.Store.Update(ctx, func(tx bindery.Tx) error {
 		if err := b.end(ctx, tx, o, j.binding.InstanceID, j.binding.ID, names(gone)); err != nil {
 			return err
@@ -217,10 +225,11 @@ func (b *Broker) unbind(ctx context.Context, d bindery.Driver, j *job, o bindery
 		if err := b.orphans(ctx, tx, d, o, j.binding, true, neverLive(gone)...); err != nil {
 			return err
 		}
-		return b.bury(ctx, tx, j.binding, gone)
+		return b.bury(ctx, tx, u, j.binding, gone)
 	})
 	if err == nil {
 		b.announce(o)
+		b.buried(u, o.Server)
 	}
 	return err
 }
@@ -264,7 +273,7 @@ func (b *Broker) orphans(
 // before. Nothing is recorded.
 func (b *Broker) revoke(ctx context.Context, d bindery.Driver, j *job, accounts []bindery.Account) (gone []bindery.Account, err error) {
 	for _, a := range accounts {
-		if a.State == bindery.AccountGone {
+		if a.State == bindery.AccountGone || a.State.Pending() {
 			continue
 		}
 		if err := d.Revoke(ctx, spec(j.instance, j.plan), a); err != nil {
@@ -273,22 +282,6 @@ func (b *Broker) revoke(ctx context.Context, d bindery.Driver, j *job, accounts 
 		gone = append(gone, a)
 	}
 	return gone, nil
-}
-
-// bury records that a binding and its accounts are gone. The secrets go with them.
-func (b *Broker) bury(ctx context.Context, tx bindery.Tx, binding bindery.Binding, gone []bindery.Account) error {
-	now := b.Now()
-	for _, a := range gone {
-		from := a.State
-		a.State, a.Material, a.Updated = bindery.AccountGone, bindery.Secret{}, now
-		a.Proof = "the server confirmed the removal"
-		if err := tx.Accounts().Save(ctx, a, from); err != nil {
-			return err
-		}
-	}
-	from := binding.State
-	binding.State, binding.Parameters, binding.Updated = bindery.StateRemoved, bindery.Secret{}, now
-	return tx.Bindings().Save(ctx, binding, from)
 }
 
 func names(accounts []bindery.Account) string {
@@ -357,11 +350,12 @@ func (b *Broker) cascadeOne(ctx context.Context, d bindery.Driver, j *job, o bin
 	if err != nil {
 		return err
 	}
-	return b.Store.Update(ctx, func(tx bindery.Tx) error {
+	u := undertakerOf(d, j.plan)
+	err = b.Store.Update(ctx, func(tx bindery.Tx) error {
 		if err := b.orphans(ctx, tx, d, o, binding, true, neverLive(gone)...); err != nil {
 			return err
 		}
-		if err := b.bury(ctx, tx, binding, gone); err != nil {
+		if err := b.bury(ctx, tx, u, binding, gone); err != nil {
 			return err
 		}
 		return tx.Events().Add(ctx, bindery.Event{
@@ -370,6 +364,10 @@ func (b *Broker) cascadeOne(ctx context.Context, d bindery.Driver, j *job, o bin
 			Result: string(bindery.OpSucceeded), Message: "removed with its instance",
 		})
 	})
+	if err == nil {
+		b.buried(u, o.Server)
+	}
+	return err
 }
 
 // wish is what an update asks for, as it is kept in its operation.

@@ -140,6 +140,7 @@ func (c *planner) plan(p, offering string, in *Plan) *bindery.Plan {
 	if in.Quota.BindingsPerInstance < 0 {
 		c.addf(p+".quota.bindings_per_instance", "must not be negative")
 	}
+	out.Lifetime = c.lifetime(p+".binding_lifetime", in.BindingLifetime)
 	out.Kind = c.planServers(p, in)
 	kind, known := c.kinds[out.Kind]
 	if known {
@@ -183,10 +184,18 @@ func (c *planner) planKind(p string, in *Plan, out *bindery.Plan, kind bindery.K
 		}
 	}
 	out.Exclusive = kind.Exclusive != nil && kind.Exclusive(out.Settings)
+	out.Revocation = bindery.RevocationProven
+	if kind.Revocation != nil {
+		out.Revocation = kind.Revocation(out.Settings)
+	}
 	for i, a := range in.CredentialAliases {
 		if !slices.Contains(kind.Aliases, a) {
 			c.addf(at(p+".credential_aliases", i), "%.63q is none of those that %s knows: %s", a, out.Kind, strings.Join(kind.Aliases, ", "))
 		}
+	}
+	var err error
+	if out.Metadata, err = described(out.Metadata, kind, out); err != nil {
+		c.addf(p+".metadata", "%v", err)
 	}
 }
 
@@ -225,6 +234,14 @@ func (c *planner) schemas(p string, in *Plan, out *bindery.Plan, kind bindery.Ki
 		from := raw[i]
 		if s.o.Raw() != nil {
 			from = s.o.Raw()
+		}
+		if s.to == &out.Schemas.BindingCreate && out.Lifetime.Max > 0 {
+			extended, err := withLifetime(from, out.Lifetime.Max)
+			if err != nil {
+				c.addf(p+".schemas."+s.path+".parameters", "%v", err)
+				continue
+			}
+			from = extended
 		}
 		if from == nil {
 			continue

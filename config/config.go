@@ -205,7 +205,7 @@ type Plan struct {
 	Bindable               *bool            `yaml:"bindable" doc:"Default: the offering's."`
 	PlanUpdateable         *bool            `yaml:"plan_updateable" doc:"Default: the offering's."`
 	BindingRotatable       *bool            `yaml:"binding_rotatable" doc:"A binding can succeed another." default:"true"`
-	Metadata               Object           `yaml:"metadata" doc:"Published as it is."`
+	Metadata               Object           `yaml:"metadata" doc:"Published as it is, beside credentials_schema (the JSON Schema of the credential object) and revocation (proven, expires or released), which the kind gives where they are not here."`
 	Servers                []string         `yaml:"servers" doc:"Names of servers of one kind. A new instance goes to one of them and stays there."`
 	Settings               Object           `yaml:"settings" doc:"The kind's own."`
 	Schemas                Schemas          `yaml:"schemas" doc:"JSON Schemas (draft-04) of parameters, each instead of the kind's own."`
@@ -215,6 +215,14 @@ type Plan struct {
 	AsyncRequired          bool             `yaml:"async_required" doc:"Refuse callers that cannot poll."`
 	CredentialAliases      []string         `yaml:"credential_aliases" doc:"Sets of additional credential keys that the kind knows."`
 	Quota                  Quota            `yaml:"quota" doc:"What one platform may have of this plan."`
+	BindingLifetime        *BindingLifetime `yaml:"binding_lifetime" doc:"How long bindings live. Left out: until they are unbound."`
+}
+
+// BindingLifetime is how long the bindings of a plan live.
+type BindingLifetime struct {
+	Default     time.Duration `yaml:"default" doc:"The lifetime of bindings that ask for none. Left out: until they are unbound."`
+	Max         time.Duration `yaml:"max" doc:"The longest lifetime that the parameter lifetime of a bind may ask for, as a duration (90m). Left out: the parameter is not taken."`
+	RenewBefore time.Duration `yaml:"renew_before" doc:"How long before its end a binding should be rotated, as its metadata says. Left out, or not shorter than the lifetime: a third of it."`
 }
 
 // MaintenanceInfo is the version of a plan.

@@ -248,7 +248,7 @@ func (r *Reconciler) stray(ctx context.Context, d bindery.Driver, w Wish, report
 		a = bindery.Account{Name: name, Server: report.Server, Kind: report.Kind}
 	case err != nil:
 		return err
-	case a.State != bindery.AccountGone:
+	case a.State != bindery.AccountGone && !a.State.Pending():
 		return nil // an operation is at work on it
 	case !a.Updated.Before(start):
 		return nil // it went while the server was asked what it has
