@@ -76,7 +76,7 @@ func parse(args []string, out io.Writer) (options, error) {
 	o := options{clients: []int{1, 8, 16, 32}}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(out)
-	f.StringVar(&o.only, "only", "", "one of postgresql, redis, rows, identity; empty: all")
+	f.StringVar(&o.only, "only", "", "one of postgresql, redis, rows, identity, identity-rows; empty: all")
 	f.IntVar(&o.pairs, "pairs", 5, "how often each comparison is made")
 	f.DurationVar(&o.duration, "duration", 1500*time.Millisecond, "how long a window is")
 	f.IntVar(&o.rows, "rows", 1_000_000, "bindings in the large store")
@@ -113,13 +113,16 @@ func parse(args []string, out io.Writer) (options, error) {
 		}
 	}
 	if f.NArg() > 0 || o.pairs < 1 || o.duration <= 0 || o.rows < smallRows ||
-		!slices.Contains([]string{"", kindPostgres, kindRedis, onlyRows, onlyIdentity}, o.only) {
+		!slices.Contains([]string{"", kindPostgres, kindRedis, onlyRows, onlyIdentity, onlyIdentityRows}, o.only) {
 		return o, errors.New("see -help for what the flags take")
 	}
 	return o, nil
 }
 
-const onlyRows = "rows"
+const (
+	onlyRows         = "rows"
+	onlyIdentityRows = "identity-rows"
+)
 
 // A bench is one run.
 type bench struct {
@@ -178,20 +181,30 @@ func (b *bench) say(format string, args ...any) {
 
 // measure fills the table.
 func (b *bench) measure(ctx context.Context) error {
-	if b.only != onlyRows && b.only != onlyIdentity {
+	wanted := func(part string) bool { return b.only == "" || b.only == part }
+	if wanted(kindPostgres) || wanted(kindRedis) {
 		if err := b.compareBare(ctx); err != nil {
 			return err
 		}
 	}
-	if b.only == "" || b.only == onlyIdentity {
+	if wanted(onlyIdentity) {
 		if err := b.compareIdentity(ctx); err != nil {
 			return err
 		}
 	}
-	if b.only == "" || b.only == onlyRows {
-		return b.compareRows(ctx)
+	if wanted(onlyRows) {
+		if err := b.compareRows(ctx); err != nil {
+			return err
+		}
 	}
-	return nil
+	if !wanted(onlyIdentityRows) {
+		return nil
+	}
+	i, err := b.newIdentityBench(ctx)
+	if err != nil {
+		return err
+	}
+	return i.compareIdentityRows(ctx)
 }
 
 // compareBare compares Bindery with the bare statements.

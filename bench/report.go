@@ -20,6 +20,12 @@ var targets = map[string]float64{
 	"PostgreSQL bind, 8 clients, Bindery with 1,000 bindings": 0.9,
 	"Redis bind, 16 clients, Bindery with 1,000 bindings":     0.6,
 
+	"Token by certificate, 16 clients, Bindery with 1,000 bindings":    0.9,
+	"Identity binding create, 16 clients, Bindery with 1,000 bindings": 0.7,
+	"Identity binding read, 16 clients, Bindery with 1,000 bindings":   0.7,
+	"Identity binding update, 16 clients, Bindery with 1,000 bindings": 0.7,
+	"Identity binding delete, 16 clients, Bindery with 1,000 bindings": 0.7,
+
 	"Token by certificate, 16 clients, " + bareGet:                    0.85,
 	"Token by certificate, 64 clients, " + bareGet:                    0.85,
 	"Token by certificate on new connections, 16 clients, " + bareGet: 0.85,
@@ -38,7 +44,10 @@ type row struct {
 	own, its []window // of pairs
 }
 
-type table struct{ rows []row }
+type table struct {
+	rows  []row
+	notes []string // written below the rows
+}
 
 var titles = map[string]string{kindPostgres: "PostgreSQL", kindRedis: "Redis"}
 
@@ -173,6 +182,9 @@ func (t *table) write(out io.Writer, facts []string) error {
 		}
 		fmt.Fprintf(&b, "| %s | %d | %s | %.1f, %.1f | %s | %s | %s | %s | %s | %s |\n", r.what, r.clients, spread(rateList(r.own), 0),
 			r.latency(0.5), r.latency(0.99), cost(r.own), r.with, spread(rateList(r.its), 0), cost(r.its), spread(r.ratios(), digits), aim)
+	}
+	for _, n := range t.notes {
+		fmt.Fprintf(&b, "\n%s\n", n)
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
