@@ -35,3 +35,4 @@
 package devserver
 
 //go:generate cp ../driver/postgres/setup.sql postgres-setup.sql
+//go:generate cp ../driver/rabbitmq/setup.json rabbitmq-setup.json

@@ -93,7 +93,8 @@ func (p *Process) startOnPort(ctx context.Context, wanted, earlier int, prepare 
 		if err == nil {
 			return nil
 		}
-		taken := strings.Contains(p.Output(), "Address already in use")
+		out := p.Output()
+		taken := strings.Contains(out, "Address already in use") || strings.Contains(out, "eaddrinuse")
 		if wanted != 0 || try == tries || !taken {
 			return err
 		}

@@ -41,6 +41,7 @@ type Process struct {
 	quit    os.Signal // what asks the server to stop
 
 	arguments []string
+	env       []string                    // beside [environment]
 	configure func() error                // writes the configuration, before each start
 	login     func(context.Context) error // one attempt; errNotYet: try again
 	discard   func() error                // removes what is kept outside of dir
@@ -142,7 +143,7 @@ func (p *Process) spawn() error {
 	}
 	cmd := exec.Command(p.program, p.arguments...) //nolint:gosec // the caller says which server to run
 	cmd.Dir = p.workDir
-	cmd.Env = environment(p.workDir)
+	cmd.Env = append(environment(p.workDir), p.env...)
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = p.account.attributes(p.death)
 
