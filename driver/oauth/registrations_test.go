@@ -1,0 +1,68 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+)
+
+func TestRegistrationsAreBounded(t *testing.T) {
+	t.Parallel()
+	var r registrations
+	r.open()
+	defer r.close()
+	hold := make(chan struct{})
+	held := r.begin("held", time.Minute, func(context.Context) (*registration, error) {
+		<-hold
+		return &registration{ClientID: "c"}, nil
+	})
+	for i := range 3 * mostKept {
+		r.record(fmt.Sprint("n", i), nil)
+		if n := len(r.byName); n > mostKept+1 {
+			t.Fatalf("%d are kept", n)
+		}
+	}
+	if r.get("held") != held {
+		t.Error("what is under way was forgotten")
+	}
+	close(hold)
+	<-held.over
+	again := r.begin("held", time.Minute, func(context.Context) (*registration, error) { return nil, errors.New("never") })
+	if again != held {
+		t.Error("what succeeded was begun again")
+	}
+}
+
+func TestLostAnswersAreRemembered(t *testing.T) {
+	t.Parallel()
+	var r registrations
+	r.open()
+	fail := func(err error) func(context.Context) (*registration, error) {
+		return func(context.Context) (*registration, error) { return nil, err }
+	}
+	for _, step := range []struct {
+		err  error
+		lost bool
+	}{{errUnsent, false}, {lost(errors.New("reset")), true}, {errUnsent, true}} {
+		a := r.begin("n", time.Minute, fail(step.err))
+		<-a.over
+		if a.lost != step.lost {
+			t.Errorf("%v: lost is %v", step.err, a.lost)
+		}
+	}
+	r.record("n", nil)
+	if !r.get("n").lost {
+		t.Error("the removal of what is known made forget what is not")
+	}
+	// The end of the process ends what is under way.
+	a := r.begin("other", time.Minute, func(ctx context.Context) (*registration, error) {
+		<-ctx.Done()
+		return nil, lost(ctx.Err())
+	})
+	r.close()
+	if !a.ended() {
+		t.Error("close does not wait")
+	}
+}
