@@ -95,6 +95,40 @@ func OIDC(t testing.TB, options ...func(*devserver.OIDCOptions)) *devserver.OIDC
 	return p
 }
 
+// NATS starts a NATS server for this test alone. The package's TestMain calls
+// natsd.Main and then [Main].
+func NATS(t testing.TB, options ...func(*devserver.NATSOptions)) *devserver.NATS {
+	t.Helper()
+	needMain(t)
+	o := devserver.NATSOptions{Dir: dir(t)}
+	for _, set := range options {
+		set(&o)
+	}
+	n, err := devserver.StartNATS(t.Context(), o)
+	Check(t, err)
+	end(t, n.Process)
+	return n
+}
+
+// SharedNATS returns the NATS server of this package's tests; see [NATS].
+func SharedNATS(t testing.TB) *devserver.NATS {
+	t.Helper()
+	needMain(t)
+	n, err := shared.nats.get(func() (*devserver.NATS, *devserver.Process, error) {
+		d, err := openTemp()
+		if err != nil {
+			return nil, nil, err
+		}
+		n, err := devserver.StartNATS(context.Background(), devserver.NATSOptions{Dir: d})
+		if err != nil {
+			return nil, nil, errors.Join(err, os.RemoveAll(d))
+		}
+		return n, n.Process, nil
+	})
+	Check(t, err)
+	return n
+}
+
 // oidcModules is where scripts/install-servers has put npm's oidc-provider; empty if nowhere.
 func oidcModules() string {
 	found := inRepository("oidc-provider", "*")
@@ -232,6 +266,7 @@ var shared struct {
 	sync.Mutex
 	main      bool // Main runs the tests
 	redis     lazy[*devserver.Redis]
+	nats      lazy[*devserver.NATS]
 	oidc      lazy[*devserver.OIDC]
 	postgres  map[Version]*lazy[*devserver.Postgres]
 	mysql     lazy[*devserver.MySQL]
@@ -375,6 +410,10 @@ func needMain(t testing.TB) {
 // Main runs the tests of a package, removes the servers that they shared, and
 // ends the process.
 func Main(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == devserver.NATSArgument {
+		fmt.Fprintln(os.Stderr, "a package that starts NATS servers calls natsd.Main in its TestMain")
+		os.Exit(2) // rather than run the tests, which would start another
+	}
 	shared.Lock()
 	shared.main = true
 	shared.Unlock()
