@@ -71,6 +71,7 @@ type mysqlState struct {
 const (
 	mysqlUser      = "bindery"
 	mysqlSuperuser = "root"
+	mysqlTemporary = ".tmp" // the server takes directories without a dot for databases
 )
 
 // mysqlSetup is a copy of driver/mysql/setup.sql; a test compares them.
@@ -220,11 +221,16 @@ func (m *MySQL) makeData(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := os.Mkdir(data, 0o700); err != nil {
-		return err
-	}
-	if err := m.account.give(data); err != nil {
-		return err
+	// A directory for temporary files of its own: a server that starts removes
+	// those of others.
+	temporary := filepath.Join(data, mysqlTemporary)
+	for _, d := range []string{data, temporary} {
+		if err := os.Mkdir(d, 0o700); err != nil {
+			return err
+		}
+		if err := m.account.give(d); err != nil {
+			return err
+		}
 	}
 	install := filepath.Join(filepath.Dir(m.program), "mariadb-install-db")
 	if _, err := os.Stat(install); err != nil {
@@ -234,7 +240,7 @@ func (m *MySQL) makeData(ctx context.Context) error {
 	}
 	// The superuser that it makes logs in through a socket that nobody else can reach.
 	cmd := exec.CommandContext(ctx, install, "--no-defaults", "--datadir="+data, "--skip-test-db", //nolint:gosec // the operator's own program
-		"--skip-name-resolve", "--auth-root-authentication-method=socket", "--innodb-log-file-size=16M")
+		"--skip-name-resolve", "--auth-root-authentication-method=socket", "--innodb-log-file-size=16M", "--tmpdir="+temporary)
 	cmd.Dir = data
 	cmd.Env = environment(data)
 	cmd.SysProcAttr = m.account.attributes(os.Kill)
@@ -257,6 +263,7 @@ func (m *MySQL) writeConfiguration(o MySQLOptions) error {
 		"datadir = " + m.workDir,
 		"bind-address = " + m.Host,
 		"port = " + strconv.Itoa(m.Port),
+		"tmpdir = " + filepath.Join(m.workDir, mysqlTemporary),
 		"socket = socket",
 		"pid-file = pid",
 		"init-file = " + filepath.Join(m.workDir, "init.sql"),

@@ -4,6 +4,7 @@ package driver
 import (
 	"bindery"
 	"bindery/driver/given"
+	"bindery/driver/mysql"
 	"bindery/driver/oauth"
 	"bindery/driver/postgres"
 	"bindery/driver/redis"
@@ -12,6 +13,7 @@ import (
 // Kinds are all kinds of backend, by the name that the configuration gives
 // them. To add one, add a folder and a line.
 var Kinds = map[string]bindery.Kind{
+	"mysql":      mysql.Kind,
 	"oauth":      oauth.Kind,
 	"pool":       given.Pool,
 	"postgresql": postgres.Kind,

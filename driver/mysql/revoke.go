@@ -1,0 +1,114 @@
+package mysql
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"bindery"
+)
+
+// Revoke implements [bindery.AccountDriver]. What the account is the definer of
+// goes to the instance's definer first, so that it works all the time. Then the
+// account is dropped, so that nobody can log in any more, and its sessions are
+// ended: dropping an account does not end them.
+func (d *driver) Revoke(ctx context.Context, spec bindery.InstanceSpec, account bindery.Account) error {
+	if err := d.checkName(account.Name); err != nil {
+		return err
+	}
+	if spec.Name != "" {
+		if err := d.checkName(spec.Name); err != nil {
+			return err
+		}
+	}
+	ctx, end, err := d.begin(ctx, account.Name)
+	if err != nil {
+		return failed("revoke", err)
+	}
+	defer end()
+	databases, err := d.databases(ctx, spec.Name, account.Name)
+	if err != nil {
+		return failed("find the database of an account", err)
+	}
+	owns, err := d.owns(ctx, databases, account.Name)
+	if err != nil {
+		return failed("look for stored objects", err)
+	}
+	if owns {
+		if err := d.disown(ctx, databases, account.Name); err != nil {
+			return err
+		}
+	}
+	looks := []string{sessions(account.Name)}
+	for _, database := range databases {
+		looks = append(looks, stored(database, account.Name))
+	}
+	results, err := d.pool.exec(ctx, dropAccount(account.Name, anyHost)+"; "+strings.Join(looks, "; "))
+	if err != nil {
+		return failed("drop an account", err)
+	}
+	if !slices.ContainsFunc(results, func(r result) bool { return len(r.rows) > 0 }) {
+		return nil
+	}
+	if err := d.endSessions(ctx, account.Name); err != nil {
+		return failed("end sessions", err)
+	}
+	// A session may have made something between the look and the drop.
+	return d.moveRest(ctx, databases, account.Name)
+}
+
+// databases are those in which an account may have made something: the
+// instance's, or, where that is not known, those that it has rights on.
+func (d *driver) databases(ctx context.Context, instance, name string) ([]string, error) {
+	if instance != "" {
+		return []string{instance}, nil
+	}
+	results, err := d.pool.exec(ctx, databasesOf(name))
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, row := range results[0].rows {
+		if database := unpattern(row[0]); d.checkName(database) == nil {
+			names = append(names, database)
+		}
+	}
+	return names, nil
+}
+
+// disown moves everything away from an account that nobody can use any more
+// meanwhile. What cannot be moved keeps it there, locked: it is stuck, not gone.
+func (d *driver) disown(ctx context.Context, databases []string, name string) error {
+	if _, err := d.pool.exec(ctx, lockAccount(name)); err != nil {
+		return failed("lock an account", err)
+	}
+	if err := d.endSessions(ctx, name); err != nil {
+		return failed("end sessions", err)
+	}
+	return d.moveRest(ctx, databases, name)
+}
+
+// endSessions ends the sessions of an account, those included whose login is
+// under way, and returns when none is left.
+func (d *driver) endSessions(ctx context.Context, name string) error {
+	for wait := firstWait; ; wait = min(2*wait, longestWait) {
+		results, err := d.pool.exec(ctx, sessions(name))
+		if err != nil {
+			return err
+		}
+		if len(results[0].rows) == 0 {
+			return nil
+		}
+		ids := make([]string, len(results[0].rows))
+		for i, row := range results[0].rows {
+			ids[i] = row[0]
+		}
+		if _, err := d.pool.exec(ctx, killSessions(ids)); err != nil && number(err) != errNoSuchThread {
+			return err
+		}
+		if err := pause(ctx, wait); err != nil {
+			return fmt.Errorf("sessions do not end: %w", err)
+		}
+	}
+}
