@@ -10,7 +10,7 @@ type Event struct {
 	Platform   string
 	Actor      string // the originating identity, "operator", or "bindery"
 	RequestID  string
-	Action     string // an [OperationKind], or "reconcile", "forget", "cancel", "orphan", "seal rotate"
+	Action     string // an [OperationKind], or "reconcile", "prove", "forget", "cancel", "release", "orphan", "seal rotate"
 	InstanceID string
 	BindingID  string
 	Account    string // the account's name on its backend

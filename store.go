@@ -124,6 +124,8 @@ type BindingFilter struct {
 // without their material.
 type Accounts interface {
 	Add(ctx context.Context, a Account) error
+	// Get returns the account in this row. CodeNotFound.
+	Get(ctx context.Context, row int64) (Account, error)
 	// OfBinding returns a binding's accounts, those that are gone included.
 	OfBinding(ctx context.Context, bindingRow int64) ([]Account, error)
 	// ByName returns the account with this name on the server. CodeNotFound.

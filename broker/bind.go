@@ -206,8 +206,8 @@ func (b *Broker) draft(ctx context.Context, c Caller, r BindRequest, parameters 
 	j := &job{plan: plan, instance: i}
 	var material bindery.Secret
 	if stock, ok := bindery.Capability[bindery.Stocker](d); ok {
-		j.taking = &taking{driver: d, items: stock.Stock(), spec: spec(i, plan), request: request}
-	} else if material, err = d.Prepare(spec(i, plan), request); err != nil {
+		j.taking = &taking{driver: d, items: stock.Stock(), spec: Spec(i, plan), request: request}
+	} else if material, err = d.Prepare(Spec(i, plan), request); err != nil {
 		return nil, rows, err
 	}
 	j.binding = bindery.Binding{
@@ -308,7 +308,7 @@ func (b *Broker) render(j *job, outcome Outcome) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	credential, err := d.Render(spec(j.instance, j.plan), j.account)
+	credential, err := d.Render(Spec(j.instance, j.plan), j.account)
 	if err != nil {
 		return Result{}, err
 	}

@@ -122,8 +122,8 @@ func (b *Broker) plan(offeringID, planID string) (*bindery.Offering, *bindery.Pl
 	return nil, nil, bindery.Errorf(bindery.CodeUnavailable, "the plan of this instance is not configured at the moment")
 }
 
-// spec is what a driver is told of an instance that has this plan.
-func spec(i bindery.Instance, p *bindery.Plan) bindery.InstanceSpec {
+// Spec is what a driver is told of an instance that has this plan.
+func Spec(i bindery.Instance, p *bindery.Plan) bindery.InstanceSpec {
 	s := bindery.InstanceSpec{Name: i.Name, Settings: p.Settings, Aliases: p.CredentialAliases}
 	if !i.Parameters.Empty() {
 		s.Parameters = []byte(i.Parameters.Reveal())

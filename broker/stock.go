@@ -2,6 +2,8 @@ package broker
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,6 +64,9 @@ func quarantine(ctx context.Context, tx bindery.Tx, a bindery.Account, now time.
 	item.State, item.Since = bindery.StockQuarantine, now
 	return tx.Stock().Save(ctx, item, bindery.StockTaken)
 }
+
+// Stocks returns the names of the servers that have a stock.
+func (b *Broker) Stocks() []string { return slices.Sorted(maps.Keys(b.stockers())) }
 
 // Stock returns the items of a server, those that nobody ever took included, in
 // the order in which they are given out, then those that are no longer

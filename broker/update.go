@@ -116,7 +116,7 @@ func (b *Broker) plead(c Caller, r UpdateRequest, sent bindery.Secret, i bindery
 		return w, nil, err
 	}
 	if changer, ok := bindery.Capability[bindery.Changer](d); ok {
-		if err := changer.CanChange(spec(i, current), spec(w.grant(i), target)); err != nil {
+		if err := changer.CanChange(Spec(i, current), Spec(w.grant(i), target)); err != nil {
 			return w, nil, err
 		}
 	}

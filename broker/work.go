@@ -113,7 +113,7 @@ func (b *Broker) job(ctx context.Context, o bindery.Operation) (*job, error) {
 }
 
 func (b *Broker) provision(ctx context.Context, d bindery.Driver, j *job, o bindery.Operation) error {
-	if err := d.Provision(ctx, spec(j.instance, j.plan)); err != nil {
+	if err := d.Provision(ctx, Spec(j.instance, j.plan)); err != nil {
 		return err
 	}
 	o, i := b.succeed(o), j.instance
@@ -154,11 +154,11 @@ func (b *Broker) outrun(ctx context.Context, d bindery.Driver, j *job, o bindery
 		return err
 	})
 	if err == nil && removing(i) {
-		err = d.Deprovision(ctx, spec(j.instance, j.plan))
+		err = d.Deprovision(ctx, Spec(j.instance, j.plan))
 	}
 	for _, a := range accounts {
 		if err == nil && (a.State == bindery.AccountRemoving || a.State == bindery.AccountGone || a.State.Pending()) {
-			err = d.Revoke(ctx, spec(j.instance, j.plan), a)
+			err = d.Revoke(ctx, Spec(j.instance, j.plan), a)
 		}
 	}
 	if err != nil {
@@ -168,7 +168,7 @@ func (b *Broker) outrun(ctx context.Context, d bindery.Driver, j *job, o bindery
 
 // ensure makes a binding's account, for the first time or again.
 func (b *Broker) ensure(ctx context.Context, d bindery.Driver, j *job, o bindery.Operation) error {
-	made, err := d.Ensure(ctx, spec(j.instance, j.plan), j.account)
+	made, err := d.Ensure(ctx, Spec(j.instance, j.plan), j.account)
 	if err != nil {
 		return err
 	}
@@ -276,7 +276,7 @@ func (b *Broker) revoke(ctx context.Context, d bindery.Driver, j *job, accounts 
 		if a.State == bindery.AccountGone || a.State.Pending() {
 			continue
 		}
-		if err := d.Revoke(ctx, spec(j.instance, j.plan), a); err != nil {
+		if err := d.Revoke(ctx, Spec(j.instance, j.plan), a); err != nil {
 			return nil, err
 		}
 		gone = append(gone, a)
@@ -319,7 +319,7 @@ func (b *Broker) deprovision(ctx context.Context, d bindery.Driver, j *job, o bi
 			return err
 		}
 	}
-	if err := d.Deprovision(ctx, spec(j.instance, j.plan)); err != nil {
+	if err := d.Deprovision(ctx, Spec(j.instance, j.plan)); err != nil {
 		return err
 	}
 	o, i := b.succeed(o), j.instance
@@ -407,7 +407,7 @@ func (b *Broker) update(ctx context.Context, d bindery.Driver, j *job, o bindery
 			return err
 		}
 	}
-	if err := d.Provision(ctx, spec(i, plan)); err != nil {
+	if err := d.Provision(ctx, Spec(i, plan)); err != nil {
 		return err
 	}
 	o = b.succeed(o)

@@ -43,7 +43,9 @@ type AdminBinding struct {
 	Predecessor string        `json:"predecessor_binding_id,omitempty"`
 	Expires     time.Time     `json:"expires_at,omitzero"`
 	RenewBefore time.Time     `json:"renew_before,omitzero"`
-	State       bindery.State `json:"state"`
+	State       bindery.State `json:"state"` // of one that is removed also "revoked", "unproven" or "stuck"
+	Proof       string        `json:"proof,omitempty"`
+	ProvenAt    time.Time     `json:"proven_at,omitzero"`
 	Created     time.Time     `json:"created"`
 	Updated     time.Time     `json:"updated"`
 }
@@ -57,7 +59,11 @@ type AdminAccount struct {
 	Server      string               `json:"server"`
 	Name        string               `json:"name"`
 	State       bindery.AccountState `json:"state"`
+	Expires     time.Time            `json:"expires_at,omitzero"`
 	Proof       string               `json:"proof,omitempty"`
+	ProvenAt    time.Time            `json:"proven_at,omitzero"`
+	Attempts    int                  `json:"attempts,omitempty"`
+	Retry       time.Time            `json:"retry_at,omitzero"`
 	Created     time.Time            `json:"created"`
 	Updated     time.Time            `json:"updated"`
 }
@@ -122,14 +128,56 @@ type BindingFilter struct {
 	InstanceID  string
 	InstanceRow int64
 	Removed     bool // removed ones too
+	Stuck       bool // only those that have an account that was to be dead and may not be
 }
 
 // Bindings lists bindings, oldest first. An error ends the list.
 func (c *Admin) Bindings(ctx context.Context, f BindingFilter) iter.Seq2[AdminBinding, error] {
 	return list[AdminBinding](ctx, c, "/bindings", url.Values{
 		"platform": {f.Platform}, "instance_id": {f.InstanceID}, "instance_row": {number(f.InstanceRow)},
-		"removed": {flag(f.Removed)},
+		"removed": {flag(f.Removed)}, "stuck": {flag(f.Stuck)},
 	})
+}
+
+// Forget ends what is left of a binding whose removal cannot be confirmed or
+// proven; the reason goes into the audit. CodeConflict where nothing is left.
+func (c *Admin) Forget(ctx context.Context, row int64, reason string) (AdminBinding, error) {
+	var out AdminBinding
+	err := c.call(ctx, request{
+		method: http.MethodPost, path: "/bindings/" + strconv.FormatInt(row, 10) + "/forget", body: map[string]string{"reason": reason},
+	}, &out)
+	return out, err
+}
+
+// An AdminItem is one credential of a pool: who has it, never what it is.
+type AdminItem struct {
+	Server     string             `json:"server"`
+	Name       string             `json:"name"`
+	State      bindery.StockState `json:"state"`
+	InstanceID string             `json:"instance_id,omitempty"`
+	BindingID  string             `json:"binding_id,omitempty"`
+	Since      time.Time          `json:"since,omitzero"`
+}
+
+// Pool lists the items of one server's pool, or of all, in the order in which they
+// are given out; only those in one state, where it is not empty.
+func (c *Admin) Pool(ctx context.Context, server string, state bindery.StockState) iter.Seq2[AdminItem, error] {
+	return list[AdminItem](ctx, c, "/pool", url.Values{"server": {server}, "state": {string(state)}})
+}
+
+// Release gives an item that is in quarantine back to its pool. CodeConflict for any other.
+func (c *Admin) Release(ctx context.Context, server, item string) (AdminItem, error) {
+	var out AdminItem
+	s, err := segment(server)
+	if err != nil {
+		return out, err
+	}
+	i, err := segment(item)
+	if err != nil {
+		return out, err
+	}
+	err = c.call(ctx, request{method: http.MethodPost, path: "/pool/" + s + "/" + i + "/release"}, &out)
+	return out, err
 }
 
 // Accounts lists the accounts of a server that are in a state, oldest first.

@@ -75,6 +75,7 @@ type Queue struct {
 // A lane is the work of one server.
 type lane struct {
 	running int
+	ended   time.Time // when an operation ended last
 	waiting []bindery.Operation
 }
 
@@ -133,6 +134,18 @@ func (q *Queue) Full(server string) bool {
 	defer q.mu.Unlock()
 	l := q.lanes[server]
 	return l != nil && len(l.waiting) >= maxWaiting
+}
+
+// breath is how long a server without operations counts as busy after the last one:
+// a caller that asks for one after the other leaves gaps between them.
+const breath = 300 * time.Millisecond
+
+// Busy reports whether a server has operations to work on, or had a moment ago.
+func (q *Queue) Busy(server string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := q.lanes[server]
+	return l != nil && (l.running > 0 || time.Since(l.ended) < breath)
 }
 
 // Submit runs an operation that this process owns and has committed.
@@ -198,6 +211,7 @@ func (q *Queue) run(ctx context.Context, cancel context.CancelFunc, o bindery.Op
 	q.leave(o)
 	l := q.lanes[o.Server]
 	l.running--
+	l.ended = time.Now()
 	if len(l.waiting) > 0 && l.running < q.Workers && !q.draining {
 		next := l.waiting[0]
 		l.waiting[0] = bindery.Operation{}

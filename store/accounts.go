@@ -77,6 +77,10 @@ func (t accounts) Add(ctx context.Context, a bindery.Account) error {
 	return err
 }
 
+func (t accounts) Get(ctx context.Context, row int64) (bindery.Account, error) {
+	return accountTable.one(ctx, t.tx, errNoAccount, `SELECT `+accountColumns+` FROM accounts WHERE id = ?`, row)
+}
+
 func (t accounts) OfBinding(ctx context.Context, bindingRow int64) ([]bindery.Account, error) {
 	return t.all(ctx, ` WHERE binding_row = ? ORDER BY id`, false, bindingRow)
 }

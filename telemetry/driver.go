@@ -9,31 +9,10 @@ import (
 	"bindery"
 )
 
-// Driver returns d with its calls counted and measured. What comes back has the
-// capabilities that d has, and no others.
+// Driver returns d with its calls counted and measured. Its capabilities are
+// found with [bindery.Capability], and are not measured.
 func (m *Metrics) Driver(kind, server string, d bindery.Driver) bindery.Driver {
-	w := &driver{Driver: d, m: m, kind: kind, server: server, busy: m.driverBusy.WithLabelValues(kind, server)}
-	changer, changes := d.(bindery.Changer)
-	pinger, pings := d.(bindery.Pinger)
-	switch {
-	case changes && pings:
-		return struct {
-			*driver
-			bindery.Changer
-			bindery.Pinger
-		}{w, changer, ping{w, pinger}}
-	case changes:
-		return struct {
-			*driver
-			bindery.Changer
-		}{w, changer}
-	case pings:
-		return struct {
-			*driver
-			bindery.Pinger
-		}{w, ping{w, pinger}}
-	}
-	return w
+	return &driver{Driver: d, m: m, kind: kind, server: server, busy: m.driverBusy.WithLabelValues(kind, server)}
 }
 
 type driver struct {
@@ -80,15 +59,4 @@ func (d *driver) Revoke(ctx context.Context, spec bindery.InstanceSpec, a binder
 func (d *driver) Inventory(ctx context.Context, yield func(bindery.Found) error) (err error) {
 	defer d.measure("inventory", &err)()
 	return d.Driver.Inventory(ctx, yield)
-}
-
-type ping struct {
-	d *driver
-	bindery.Pinger
-}
-
-func (p ping) Ping(ctx context.Context) (err error) {
-	defer p.d.measure("ping", &err)()
-	defer func() { p.d.m.Server(p.d.kind, p.d.server, err) }()
-	return p.Pinger.Ping(ctx)
 }

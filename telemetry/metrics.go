@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,12 +34,19 @@ type Metrics struct {
 	operationRetries  *prometheus.CounterVec
 	reconcileRuns     *prometheus.CounterVec
 	reconcileFindings *prometheus.CounterVec
+	accountsUnproven  *prometheus.GaugeVec
+	accountsStuck     *prometheus.GaugeVec
+	proofs            *prometheus.CounterVec
+	poolItems         *prometheus.GaugeVec
 	serverUp          *prometheus.GaugeVec
 	reloads           *prometheus.CounterVec
 
 	authentications       *prometheus.CounterVec
 	authenticationSeconds *prometheus.HistogramVec
 	upstreamSeconds       *prometheus.HistogramVec
+
+	mu      sync.Mutex
+	pending map[string]bool // servers that Pending was told of
 }
 
 // From a store's half millisecond to the request that waits for 55 seconds.
@@ -48,6 +56,7 @@ var buckets = []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1
 func NewMetrics(version string) *Metrics {
 	m := &Metrics{
 		registry:          prometheus.NewRegistry(),
+		pending:           map[string]bool{},
 		requests:          counter(Requests, "HTTP requests.", "face", "method", "route", "status"),
 		requestSeconds:    histogram(RequestSeconds, "How long they took.", "face", "method", "route"),
 		driverCalls:       counter(DriverCalls, "Calls of a backend.", "kind", "server", "method", "outcome"),
@@ -60,6 +69,10 @@ func NewMetrics(version string) *Metrics {
 		operationRetries:  counter(OperationRetries, "Runs of operations that will be run again.", "kind", "server"),
 		reconcileRuns:     counter(ReconcileRuns, "Comparisons of a server with the store.", "server", "outcome"),
 		reconcileFindings: counter(ReconcileFindings, "What they found.", "server", "finding"),
+		accountsUnproven:  gauge(AccountsUnproven, "Removed accounts that are yet to be proven dead.", "server"),
+		accountsStuck:     gauge(AccountsStuck, "Removed accounts that still let somebody in, or nobody can say.", "server"),
+		proofs:            counter(Proofs, "Tries to prove a removed account dead.", "server", "outcome"),
+		poolItems:         gauge(PoolItems, "Items of a pool.", "server", "state"),
 		serverUp:          gauge(ServerUp, "Whether the server answered its last check.", "kind", "server"),
 		reloads:           counter(Reloads, "Reloads of the configuration.", "result"),
 
@@ -74,7 +87,8 @@ func NewMetrics(version string) *Metrics {
 	}
 	m.registry.MustRegister(m.requests, m.requestSeconds, m.driverCalls, m.driverSeconds, m.driverBusy,
 		m.storeTransactions, m.storeSeconds, m.operations, m.operationSeconds, m.operationRetries,
-		m.reconcileRuns, m.reconcileFindings, m.serverUp, m.reloads, build,
+		m.reconcileRuns, m.reconcileFindings,
+		m.accountsUnproven, m.accountsStuck, m.proofs, m.poolItems, m.serverUp, m.reloads, build,
 		m.authentications, m.authenticationSeconds, m.upstreamSeconds,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -131,6 +145,35 @@ func (m *Metrics) Reconciled(server string, removed, restored, unknown int, err 
 	m.reconcileFindings.WithLabelValues(server, "unknown").Add(float64(unknown))
 }
 
+// Pending notes how many accounts are yet to be proven dead, of these servers and
+// of all that have some.
+func (m *Metrics) Pending(servers []string, backlog []bindery.Backlog) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, server := range servers {
+		m.pending[server] = true
+	}
+	counts := map[bindery.AccountState]map[string]int{bindery.AccountUnproven: {}, bindery.AccountStuck: {}}
+	for _, b := range backlog {
+		m.pending[b.Server] = true
+		counts[b.State][b.Server] = b.Count
+	}
+	for server := range m.pending {
+		m.accountsUnproven.WithLabelValues(server).Set(float64(counts[bindery.AccountUnproven][server]))
+		m.accountsStuck.WithLabelValues(server).Set(float64(counts[bindery.AccountStuck][server]))
+	}
+}
+
+// Proof notes a try to prove an account dead.
+func (m *Metrics) Proof(server, outcome string) { m.proofs.WithLabelValues(server, outcome).Inc() }
+
+// Pool notes how many items of a server's pool are in which state.
+func (m *Metrics) Pool(server string, counts map[bindery.StockState]int) {
+	for state, n := range counts {
+		m.poolItems.WithLabelValues(server, string(state)).Set(float64(n))
+	}
+}
+
 // Server notes whether a server answered its check.
 func (m *Metrics) Server(kind, server string, err error) {
 	up := 1.0
@@ -140,8 +183,9 @@ func (m *Metrics) Server(kind, server string, err error) {
 	m.serverUp.WithLabelValues(kind, server).Set(up)
 }
 
-// Forget drops what says that a server is up or busy, when it is no longer configured.
+// Forget drops what says how a server is, when it is no longer configured.
 func (m *Metrics) Forget(kind, server string) {
+	m.poolItems.DeletePartialMatch(prometheus.Labels{"server": server})
 	m.serverUp.DeleteLabelValues(kind, server)
 	m.driverBusy.DeleteLabelValues(kind, server)
 }

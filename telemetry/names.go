@@ -27,6 +27,14 @@ const (
 	ReconcileRuns = "bindery_reconcile_runs_total"
 	// ReconcileFindings counts what they found, by server and finding (removed, restored, unknown).
 	ReconcileFindings = "bindery_reconcile_findings_total"
+	// AccountsUnproven is how many removed accounts are yet to be proven dead, by server.
+	AccountsUnproven = "bindery_accounts_unproven"
+	// AccountsStuck is how many removed accounts still let somebody in, or nobody can say, by server.
+	AccountsStuck = "bindery_accounts_stuck"
+	// Proofs counts tries to prove a removed account dead, by server and outcome (proven, alive, unknown).
+	Proofs = "bindery_proofs_total"
+	// PoolItems is how many items of a pool are in each state, by server and state (free, taken, quarantine).
+	PoolItems = "bindery_pool_items"
 	// ServerUp is 1 where the server answered its last check, 0 otherwise, by kind and server.
 	ServerUp = "bindery_server_up"
 	// Authentications counts authentications at the identity face whose caller was proven, by service type's type, auth type, result (succeeded, or an error's code) and source (upstream, joined, cached).
@@ -48,6 +56,7 @@ const (
 // Names lists them, for the test of the documents.
 var Names = []string{
 	Requests, RequestSeconds, DriverCalls, DriverSeconds, DriverBusy, StoreTransactions, StoreSeconds,
-	Operations, OperationSeconds, OperationRetries, ReconcileRuns, ReconcileFindings, ServerUp, Reloads, Build,
+	Operations, OperationSeconds, OperationRetries, ReconcileRuns, ReconcileFindings, AccountsUnproven, AccountsStuck, Proofs, PoolItems,
+	ServerUp, Reloads, Build,
 	Authentications, AuthenticationSeconds, UpstreamSeconds, CRLNextUpdate, CRLEntries,
 }

@@ -21,40 +21,18 @@ func (plain) Revoke(context.Context, bindery.InstanceSpec, bindery.Account) erro
 	return bindery.Errorf(bindery.CodeUnavailable, "no")
 }
 
-type changing struct{ plain }
-
-func (changing) CanChange(_, _ bindery.InstanceSpec) error { return nil }
-
 type pinging struct{ plain }
 
 func (pinging) Ping(context.Context) error { return nil }
 
 func TestDriverKeepsCapabilities(t *testing.T) {
 	t.Parallel()
-	tests := map[string]struct {
-		d              bindery.Driver
-		changes, pings bool
-	}{
-		"none":    {plain{}, false, false},
-		"changes": {changing{}, true, false},
-		"pings":   {pinging{}, false, true},
-		"both": {struct {
-			bindery.Driver
-			bindery.Changer
-			bindery.Pinger
-		}{plain{}, changing{}, pinging{}}, true, true},
+	m := NewMetrics("test")
+	if _, ok := bindery.Capability[bindery.Pinger](m.Driver("k", "s", pinging{})); !ok {
+		t.Error("a capability is lost")
 	}
-	for name, tt := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			d := NewMetrics("test").Driver("k", "s", tt.d)
-			if _, ok := d.(bindery.Changer); ok != tt.changes {
-				t.Errorf("changes: got %v, want %v", ok, tt.changes)
-			}
-			if _, ok := d.(bindery.Pinger); ok != tt.pings {
-				t.Errorf("pings: got %v, want %v", ok, tt.pings)
-			}
-		})
+	if _, ok := bindery.Capability[bindery.Pinger](m.Driver("k", "s", plain{})); ok {
+		t.Error("a capability comes from nowhere")
 	}
 }
 
@@ -63,7 +41,11 @@ func TestMetricsAreServed(t *testing.T) {
 	m := NewMetrics("1.2.3")
 	d := m.Driver("redis", "r1", pinging{})
 	_ = d.Revoke(t.Context(), bindery.InstanceSpec{}, bindery.Account{})
-	_ = d.(bindery.Pinger).Ping(t.Context())
+	m.Server("redis", "r1", nil)
+	m.Pending([]string{"r1", "r2"}, []bindery.Backlog{{Server: "r1", State: bindery.AccountStuck, Count: 2}})
+	m.Pending([]string{"r1"}, []bindery.Backlog{{Server: "r1", State: bindery.AccountUnproven, Count: 3}})
+	m.Proof("r1", "alive")
+	m.Pool("p1", map[bindery.StockState]int{bindery.StockFree: 4})
 	m.Request("osb", "PUT", "/v2/service_instances/{instance_id}", 201, time.Second)
 	m.Operation(bindery.Operation{Kind: bindery.OpBind, Server: "r1", State: bindery.OpSucceeded})
 	m.Retry(bindery.Operation{Kind: bindery.OpBind, Server: "r1"})
@@ -76,6 +58,11 @@ func TestMetricsAreServed(t *testing.T) {
 		Requests + `{face="osb",method="PUT",route="/v2/service_instances/{instance_id}",status="201"} 1`,
 		Operations + `{kind="bind",result="succeeded",server="r1"} 1`,
 		ReconcileFindings + `{finding="unknown",server="r1"} 3`,
+		AccountsStuck + `{server="r1"} 0`,
+		AccountsUnproven + `{server="r1"} 3`,
+		AccountsUnproven + `{server="r2"} 0`,
+		Proofs + `{outcome="alive",server="r1"} 1`,
+		PoolItems + `{server="p1",state="free"} 4`,
 		Reloads + `{result="applied"} 1`,
 		Build + `{version="1.2.3"} 1`,
 		"go_goroutines",

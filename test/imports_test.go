@@ -27,6 +27,7 @@ var allowed = map[string][]string{
 	"identity":  {""},
 	"queue":     {""},
 	"reconcile": {""},
+	"proof":     {""},
 	"store":     {""},
 	"seal":      {""},
 	"config":    {""},
@@ -57,6 +58,7 @@ var allowed = map[string][]string{
 	// Helpers of tests.
 	"api/openapi/openapitest": {"api/openapi"},
 	"broker/brokertest":       {"", "broker", "queue", "store", "store/storetest"},
+	"devserver/natsd":         {"devserver"},
 	"devserver/servertest":    {"devserver"},
 	"driver/drivertest":       {"", "devserver/servertest"},
 	"store/storetest":         {"", "seal"},
@@ -70,7 +72,8 @@ var allowed = map[string][]string{
 // helpers are what any test may import besides its own package, the root, and
 // what its folder may import.
 var helpers = []string{
-	"api/openapi/openapitest", "devserver", "devserver/servertest", "driver/drivertest", "store/storetest", "seal",
+	"api/openapi/openapitest", "devserver", "devserver/natsd", "devserver/servertest", "driver/drivertest",
+	"store/storetest", "seal",
 }
 
 // moreForTests are tests that need a part's real neighbour: there are no mocks
@@ -79,8 +82,9 @@ var moreForTests = map[string][]string{
 	"api/admin": {"store"},
 	"api/authn": {"store"},
 	"exchange":  {"store"},
-	"broker":    {"broker/brokertest", "driver/redis"},
+	"broker":    {"broker/brokertest", "driver/given", "driver/oauth", "driver/redis"},
 	"queue":     {"store"},
+	"proof":     {"broker/brokertest", "broker", "driver/redis"},
 	"reconcile": {"broker/brokertest", "broker", "driver/redis", "driver/postgres"},
 	"client":    {"api", "api/osb", "api/admin"},
 }

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -17,6 +18,19 @@ type Operator interface {
 	Retry(ctx context.Context, row int64) error
 	// Cancel ends the operation, with the reason in the audit.
 	Cancel(ctx context.Context, row int64, reason string) error
+	// Forget ends what is left of a binding whose removal cannot be confirmed or
+	// proven, with the reason in the audit.
+	Forget(ctx context.Context, bindingRow int64, reason string) error
+}
+
+// Stocks are the pools of credentials that were given; *broker.Broker is one.
+type Stocks interface {
+	// Stocks returns the servers that have one.
+	Stocks() []string
+	// Stock returns a server's items, those that nobody ever took included. CodeNotFound.
+	Stock(ctx context.Context, server string) ([]bindery.StockItem, error)
+	// Release gives an item that is in quarantine back. CodeNotFound; CodeConflict.
+	Release(ctx context.Context, server, item string) error
 }
 
 // A Reconciler compares what backends have with what is recorded. Errors:
@@ -85,10 +99,11 @@ type Rotated struct {
 	Dropped int   `json:"dropped"` // data keys that sealed nothing any more
 }
 
-// Handler serves /admin/v1. A nil Reconciler or Sealer answers 404.
+// Handler serves /admin/v1. A nil Stocks, Reconciler or Sealer answers 404.
 type Handler struct {
 	Store      bindery.Store
 	Operator   Operator
+	Stocks     Stocks
 	Reconciler Reconciler
 	Sealer     Sealer
 	Tokens     *api.Tokens
@@ -105,7 +120,10 @@ func (h *Handler) Face() api.Face {
 	router := api.NewRouter(
 		api.Route{Method: http.MethodGet, Pattern: "/admin/v1/instances", Serve: h.instances},
 		api.Route{Method: http.MethodGet, Pattern: "/admin/v1/bindings", Serve: h.bindings},
+		api.Route{Method: http.MethodPost, Pattern: "/admin/v1/bindings/{row}/forget", Serve: h.forget},
 		api.Route{Method: http.MethodGet, Pattern: "/admin/v1/accounts", Serve: h.accounts},
+		api.Route{Method: http.MethodGet, Pattern: "/admin/v1/pool", Serve: h.pool},
+		api.Route{Method: http.MethodPost, Pattern: "/admin/v1/pool/{server}/{item}/release", Serve: h.release},
 		api.Route{Method: http.MethodGet, Pattern: "/admin/v1/operations", Serve: h.operations},
 		api.Route{Method: http.MethodGet, Pattern: "/admin/v1/operations/{id}", Serve: h.operation},
 		api.Route{Method: http.MethodPost, Pattern: "/admin/v1/operations/{id}/retry", Serve: h.retry},
@@ -153,11 +171,7 @@ func (h *Handler) cancel(c *api.Call) error {
 	if err != nil {
 		return err
 	}
-	body, err := c.Object()
-	if err != nil {
-		return err
-	}
-	reason, err := body.Need("reason")
+	reason, err := reasonOf(c)
 	if err != nil {
 		return err
 	}
@@ -167,6 +181,44 @@ func (h *Handler) cancel(c *api.Call) error {
 		return err
 	}
 	return h.showOperation(c, row)
+}
+
+// reasonOf reads the body of what needs a reason.
+func reasonOf(c *api.Call) (string, error) {
+	body, err := c.Object()
+	if err != nil {
+		return "", err
+	}
+	return body.Need("reason")
+}
+
+func (h *Handler) forget(c *api.Call) error {
+	row, err := strconv.ParseInt(c.Param("row"), 10, 64)
+	if err != nil || row <= 0 {
+		return bindery.Errorf(bindery.CodeNotFound, "there is no such service binding")
+	}
+	reason, err := reasonOf(c)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := detached(c, time.Minute)
+	defer cancel()
+	if err := h.Operator.Forget(ctx, row, reason); err != nil {
+		return err
+	}
+	var out Binding
+	err = h.Store.View(ctx, func(tx bindery.Tx) error {
+		b, err := tx.Bindings().Get(ctx, row)
+		if err == nil {
+			out, err = showBinding(ctx, tx, b)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	c.JSON(http.StatusOK, out)
+	return nil
 }
 
 func operationRow(c *api.Call) (int64, error) {

@@ -53,9 +53,15 @@ type Binding struct {
 	Predecessor string    `json:"predecessor_binding_id,omitempty"`
 	Expires     time.Time `json:"expires_at,omitzero"`
 	RenewBefore time.Time `json:"renew_before,omitzero"`
-	State       string    `json:"state"`
-	Created     time.Time `json:"created"`
-	Updated     time.Time `json:"updated"`
+	// State of one that is removed: "revoked" where its accounts were proven dead,
+	// "unproven" where they are yet to be, "stuck" where they may not be, else "removed".
+	State string `json:"state"`
+	// Proof says how the end of its account was confirmed, ProvenAt when it was shown
+	// that the credential is refused.
+	Proof    string    `json:"proof,omitempty"`
+	ProvenAt time.Time `json:"proven_at,omitzero"`
+	Created  time.Time `json:"created"`
+	Updated  time.Time `json:"updated"`
 }
 
 // Account is what was made on a backend: its name and its fate, never its material.
@@ -67,7 +73,11 @@ type Account struct {
 	Server      string    `json:"server"`
 	Name        string    `json:"name"`
 	State       string    `json:"state"`
+	Expires     time.Time `json:"expires_at,omitzero"`
 	Proof       string    `json:"proof,omitempty"`
+	ProvenAt    time.Time `json:"proven_at,omitzero"`
+	Attempts    int       `json:"attempts,omitempty"` // to prove that it is dead
+	Retry       time.Time `json:"retry_at,omitzero"`  // the next of them
 	Created     time.Time `json:"created"`
 	Updated     time.Time `json:"updated"`
 }
@@ -247,21 +257,47 @@ func (h *Handler) bindings(c *api.Call) error {
 	a := ask(c)
 	f := bindery.BindingFilter{
 		Platform: a.text("platform"), InstanceID: a.text("instance_id"), InstanceRow: a.number("instance_row"),
-		Removed: a.flag("removed"),
+		Removed: a.flag("removed"), Stuck: a.flag("stuck"),
 	}
+	f.Removed = f.Removed || f.Stuck // none other is
 	return list(h, c, a,
 		func(ctx context.Context, tx bindery.Tx) ([]bindery.Binding, error) {
 			return tx.Bindings().List(ctx, f, a.page)
 		},
-		func(b bindery.Binding) int64 { return b.Row },
-		func(_ context.Context, _ bindery.Tx, b bindery.Binding) (Binding, error) {
-			return Binding{
-				Row: b.Row, InstanceRow: b.InstanceRow, Platform: b.Platform, InstanceID: b.InstanceID, ID: b.ID,
-				ServiceID: b.OfferingID, PlanID: b.PlanID, AppGUID: b.AppGUID, Predecessor: b.Predecessor,
-				Expires: utc(b.Expires), RenewBefore: utc(b.RenewBefore), State: string(b.State),
-				Created: utc(b.Created), Updated: utc(b.Updated),
-			}, nil
-		})
+		func(b bindery.Binding) int64 { return b.Row }, showBinding)
+}
+
+// The states of a removed binding, by what is known of its accounts.
+const (
+	stateRevoked  = "revoked"
+	stateUnproven = "unproven"
+	stateStuck    = "stuck"
+)
+
+// showBinding adds to one that was removed what became of its account.
+func showBinding(ctx context.Context, tx bindery.Tx, b bindery.Binding) (Binding, error) {
+	out := Binding{
+		Row: b.Row, InstanceRow: b.InstanceRow, Platform: b.Platform, InstanceID: b.InstanceID, ID: b.ID,
+		ServiceID: b.OfferingID, PlanID: b.PlanID, AppGUID: b.AppGUID, Predecessor: b.Predecessor,
+		Expires: utc(b.Expires), RenewBefore: utc(b.RenewBefore), State: string(b.State),
+		Created: utc(b.Created), Updated: utc(b.Updated),
+	}
+	if b.State != bindery.StateRemoved {
+		return out, nil
+	}
+	accounts, err := tx.Accounts().OfBinding(ctx, b.Row)
+	for _, a := range accounts {
+		switch {
+		case a.State == bindery.AccountStuck:
+			out.State = stateStuck
+		case a.State == bindery.AccountUnproven && out.State != stateStuck:
+			out.State = stateUnproven
+		case !a.Proven.IsZero() && out.State == string(bindery.StateRemoved):
+			out.State = stateRevoked
+		}
+		out.Proof, out.ProvenAt = a.Proof, utc(a.Proven)
+	}
+	return out, err
 }
 
 func (h *Handler) accounts(c *api.Call) error {
@@ -270,7 +306,8 @@ func (h *Handler) accounts(c *api.Call) error {
 	if server == "" {
 		a.keep(bindery.Errorf(bindery.CodeInvalid, "server is missing"))
 	}
-	state := oneOf(a, "state", bindery.AccountWanted, bindery.AccountLive, bindery.AccountRemoving, bindery.AccountGone)
+	state := oneOf(a, "state", bindery.AccountWanted, bindery.AccountLive, bindery.AccountRemoving,
+		bindery.AccountUnproven, bindery.AccountStuck, bindery.AccountGone)
 	if state == "" {
 		a.keep(bindery.Errorf(bindery.CodeInvalid, "state is missing"))
 	}
@@ -282,7 +319,8 @@ func (h *Handler) accounts(c *api.Call) error {
 		func(_ context.Context, _ bindery.Tx, x bindery.Account) (Account, error) {
 			return Account{
 				Row: x.Row, BindingRow: x.BindingRow, InstanceRow: x.InstanceRow, Kind: x.Kind, Server: x.Server,
-				Name: x.Name, State: string(x.State), Proof: x.Proof, Created: utc(x.Created), Updated: utc(x.Updated),
+				Name: x.Name, State: string(x.State), Expires: utc(x.Expires), Proof: x.Proof, ProvenAt: utc(x.Proven),
+				Attempts: x.Attempts, Retry: utc(x.Retry), Created: utc(x.Created), Updated: utc(x.Updated),
 			}, nil
 		})
 }

@@ -33,7 +33,7 @@ type backend struct {
 	server bindery.Server
 	files  [sha256.Size]byte // what its TLS files contained
 	slot   *slot
-	driver bindery.Driver // slot, with its capabilities, measured
+	driver bindery.Driver // slot, measured
 }
 
 // A slot holds the driver that calls go to.
@@ -84,7 +84,7 @@ func (b *backends) prepare(servers []bindery.Server) (*change, error) {
 			c.log = append(c.log, "changed "+s.Name)
 		} else {
 			n.slot = &slot{}
-			n.driver = b.metrics.Driver(s.Kind, s.Name, capable(n.slot, d))
+			n.driver = b.metrics.Driver(s.Kind, s.Name, n.slot)
 			c.log = append(c.log, "added "+s.Name)
 		}
 		c.next[s.Name] = n
@@ -233,54 +233,17 @@ func do(s *slot, f func(bindery.Driver) error) error {
 	return err
 }
 
-// capable returns s as a driver with the capabilities of d. Drivers of one kind
-// have the same.
-func capable(s *slot, d bindery.Driver) bindery.Driver {
-	_, changes := d.(bindery.Changer)
-	_, pings := d.(bindery.Pinger)
-	switch {
-	case changes && pings:
-		return struct {
-			*slot
-			slotChanger
-			slotPinger
-		}{s, slotChanger{s}, slotPinger{s}}
-	case changes:
-		return struct {
-			*slot
-			slotChanger
-		}{s, slotChanger{s}}
-	case pings:
-		return struct {
-			*slot
-			slotPinger
-		}{s, slotPinger{s}}
-	}
-	return s
-}
-
-type slotChanger struct{ s *slot }
-
-func (c slotChanger) CanChange(from, to bindery.InstanceSpec) error {
-	return do(c.s, func(d bindery.Driver) error {
-		changer, ok := d.(bindery.Changer)
-		if !ok {
-			return nil
+// ping asks the server whether it answers, and has the answer counted. A driver
+// that cannot ask has nothing to reach.
+func (b *backends) ping(ctx context.Context, o *backend) error {
+	err := do(o.slot, func(d bindery.Driver) error {
+		if p, ok := bindery.Capability[bindery.Pinger](d); ok {
+			return p.Ping(ctx)
 		}
-		return changer.CanChange(from, to)
+		return nil
 	})
-}
-
-type slotPinger struct{ s *slot }
-
-func (p slotPinger) Ping(ctx context.Context) error {
-	return do(p.s, func(d bindery.Driver) error {
-		pinger, ok := d.(bindery.Pinger)
-		if !ok {
-			return nil
-		}
-		return pinger.Ping(ctx)
-	})
+	b.metrics.Server(o.server.Kind, o.server.Name, err)
+	return err
 }
 
 // The slot is a driver: every method goes to the current one.

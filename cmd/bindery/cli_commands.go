@@ -17,6 +17,7 @@ func clientCommands(st streams) []*cobra.Command {
 		waitCommand(st),
 		instancesCommand(st),
 		bindingsCommand(st),
+		poolCommand(st),
 		operationsCommand(st),
 		eventsCommand(st),
 		reconcileCommand(st),

@@ -144,9 +144,9 @@ func bindingsCommand(st streams) *cobra.Command {
 	var f client.BindingFilter
 	c, s := command(st, &cobra.Command{
 		Use:     "bindings [INSTANCE]",
-		Short:   "List the bindings, of one instance or of all",
+		Short:   "List the bindings, of one instance or of all; forget one that is stuck",
 		Long:    "Bindings lists service bindings, oldest first, and never their credentials.\n\n" + adminHelp,
-		Example: "  bindery bindings\n  bindery bindings orders",
+		Example: "  bindery bindings\n  bindery bindings orders --removed\n  bindery bindings --stuck",
 		Args:    exactly(0, 1),
 	}, func(ctx context.Context, s *session, args []string) error {
 		admin, err := s.admin()
@@ -158,21 +158,98 @@ func bindingsCommand(st streams) *cobra.Command {
 				return err
 			}
 		}
-		return printList(s, admin.Bindings(ctx, f), 0,
-			[]string{"INSTANCE", "BINDING", "PLATFORM", "STATE", "PREDECESSOR", "CREATED"},
-			func(b client.AdminBinding) []string {
-				return []string{
-					b.InstanceID, bindingName(b.InstanceID, b.ID), b.Platform, string(b.State),
-					bindingName(b.InstanceID, b.Predecessor), showTime(b.Created),
-				}
-			})
+		return s.printBindings(admin.Bindings(ctx, f), f)
 	})
 	c.Flags().StringVar(&f.Platform, "platform", "", "only this platform's")
-	c.Flags().BoolVar(&f.Removed, "removed", false, "removed ones too")
+	c.Flags().BoolVar(&f.Removed, "removed", false, "removed ones too, with how their end was proven")
+	c.Flags().BoolVar(&f.Stuck, "stuck", false, "only removed ones whose credential may still work")
 	s.flags(c)
 	s.adminFlags(c)
 	s.completeNames(c)
+	c.AddCommand(forgetCommand(st))
 	return c
+}
+
+func (s *session) printBindings(all iter.Seq2[client.AdminBinding, error], f client.BindingFilter) error {
+	heading := []string{"INSTANCE", "BINDING", "PLATFORM", "STATE", "PREDECESSOR", "CREATED", "EXPIRES"}
+	if f.Removed || f.Stuck {
+		heading = append(heading, "ROW", "PROVEN", "PROOF")
+	}
+	return printList(s, all, 0, heading, func(b client.AdminBinding) []string {
+		row := []string{
+			b.InstanceID, bindingName(b.InstanceID, b.ID), b.Platform, string(b.State),
+			bindingName(b.InstanceID, b.Predecessor), showTime(b.Created), showTime(b.Expires),
+		}
+		if f.Removed || f.Stuck {
+			row = append(row, strconv.FormatInt(b.Row, 10), showTime(b.ProvenAt), b.Proof)
+		}
+		return row
+	})
+}
+
+func forgetCommand(st streams) *cobra.Command {
+	var reason string
+	c, s := command(st, &cobra.Command{
+		Use:   "forget BINDING --reason TEXT",
+		Short: "Stop trying to prove that a removed binding is dead",
+		Long: "Forget ends what is left of a binding whose removal the server does not confirm, or whose\n" +
+			"credential cannot be proven dead: its server is gone for good, or somebody looked. BINDING is\n" +
+			"its row in bindery bindings --stuck, or its id where that is the only one. The reason stays\n" +
+			"in the audit. An account that reappears on its server is removed all the same.\n\n" + adminHelp,
+		Example: `  bindery bindings --stuck
+  bindery bindings forget 4711 --reason "server was scrapped"`,
+		Args: exactly(1, 1),
+	}, func(ctx context.Context, s *session, args []string) error {
+		if strings.TrimSpace(reason) == "" {
+			return usagef("say why with --reason: it is kept in the audit")
+		}
+		admin, err := s.admin()
+		if err != nil {
+			return err
+		}
+		row, err := s.forgettable(ctx, admin, args[0])
+		if err != nil {
+			return err
+		}
+		b, err := admin.Forget(ctx, row, reason)
+		if err != nil {
+			return s.explainAdmin(err)
+		}
+		if s.output == "json" {
+			return s.printJSON(b)
+		}
+		_, err = fmt.Fprintf(s.Out, "%s: forgotten\n", client.Printable(b.InstanceID+"/"+bindingName(b.InstanceID, b.ID)))
+		return err
+	})
+	c.Flags().StringVar(&reason, "reason", "", "why; it is kept in the audit")
+	s.flags(c)
+	s.adminFlags(c)
+	return c
+}
+
+// forgettable is the row of the binding that was typed: a row, or the id or name
+// of one that is stuck.
+func (s *session) forgettable(ctx context.Context, admin *client.Admin, typed string) (int64, error) {
+	if row, err := strconv.ParseInt(typed, 10, 64); err == nil {
+		return row, nil
+	}
+	var rows []int64
+	for b, err := range admin.Bindings(ctx, client.BindingFilter{Stuck: true}) {
+		if err != nil {
+			return 0, s.explainAdmin(err)
+		}
+		if b.ID == typed || bindingName(b.InstanceID, b.ID) == typed {
+			rows = append(rows, b.Row)
+		}
+	}
+	switch len(rows) {
+	case 0:
+		return 0, hintf(bindery.Errorf(bindery.CodeNotFound, "no stuck binding is called %q", typed),
+			"One whose removal still goes on is named by its row: bindery bindings --removed")
+	case 1:
+		return rows[0], nil
+	}
+	return 0, usagef("more than one stuck binding is called %q; say which by its row: %v", typed, rows)
 }
 
 func operationsCommand(st streams) *cobra.Command {

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -12,6 +14,7 @@ import (
 	"bindery/api/admin"
 	"bindery/api/osb"
 	"bindery/broker"
+	"bindery/proof"
 	"bindery/queue"
 	"bindery/reconcile"
 )
@@ -22,6 +25,8 @@ type engine struct {
 	// runs are everything that runs in the background, by name. Each ends with
 	// its context, after it has drained.
 	runs map[string]func(context.Context) error
+	// stuck is an error where accounts that were to be dead are not.
+	stuck func() error
 }
 
 // newEngine wires the broker, its queue and the reconciler to the store and
@@ -39,6 +44,9 @@ func newEngine(ctx context.Context, s *service) (*engine, error) {
 		RefuseBindings: s.cfg.Options.DeprovisionWithBindings == "refuse", Ended: s.metrics.Operation,
 	}
 	q.Work = b.Work
+	prover := newProver(s, measured, q)
+	b.Unproven = prover.Wake
+	b.Stocked = func(server string, counts broker.Stocked) { s.metrics.Pool(server, counts) }
 	if err := q.Start(ctx); err != nil {
 		return nil, err
 	}
@@ -54,12 +62,55 @@ func newEngine(ctx context.Context, s *service) (*engine, error) {
 		Broker: b, Platforms: &s.platforms, Now: time.Now, MissingVersion: s.cfg.Options.MissingVersionStatus,
 	}
 	a := &admin.Handler{
-		Store: s.store, Operator: b, Reconciler: comparer{r, s.catalog.Load}, Sealer: adminSealer{s.store},
+		Store: s.store, Operator: b, Stocks: b, Reconciler: comparer{r, s.catalog.Load}, Sealer: adminSealer{s.store},
 		Tokens: &s.tokens, Now: time.Now,
 	}
-	return &engine{osb: o.Face(), admin: a.Face(), runs: map[string]func(context.Context) error{
-		"queue": q.Run, "reconcile": r.Run, "retention": keep.Run,
-	}}, nil
+	return &engine{osb: o.Face(), admin: a.Face(), stuck: func() error { return stuck(prover.Backlog()) },
+		runs: map[string]func(context.Context) error{
+			"queue": q.Run, "reconcile": r.Run, "retention": keep.Run,
+			"expiry": b.RunExpiry, "stock": b.RunStock, "proof": prover.Run,
+		}}, nil
+}
+
+func newProver(s *service, st bindery.Store, q *queue.Queue) *proof.Prover {
+	return &proof.Prover{
+		Store: st, Busy: q.Busy, Now: time.Now, Log: s.log, Tried: s.metrics.Proof,
+		Drivers: func() map[string]bindery.Driver {
+			out := map[string]bindery.Driver{}
+			for _, o := range s.backends.all() {
+				out[o.server.Name] = o.driver
+			}
+			return out
+		},
+		Spec: func(i bindery.Instance) (bindery.InstanceSpec, bool) {
+			_, plan := s.catalog.Load().Plan(i.OfferingID, i.PlanID)
+			if plan == nil {
+				return bindery.InstanceSpec{}, false
+			}
+			return broker.Spec(i, plan), true
+		},
+		Pending: func(backlog []bindery.Backlog) {
+			var names []string
+			for _, o := range s.backends.all() {
+				names = append(names, o.server.Name)
+			}
+			s.metrics.Pending(names, backlog)
+		},
+	}
+}
+
+// stuck says where accounts are stuck; nil: nowhere.
+func stuck(backlog []bindery.Backlog) error {
+	var where []string
+	for _, b := range backlog {
+		if b.State == bindery.AccountStuck {
+			where = append(where, fmt.Sprintf("%d on %s", b.Count, b.Server))
+		}
+	}
+	if where == nil {
+		return nil
+	}
+	return bindery.Errorf(bindery.CodeConflict, "accounts that were removed are stuck: %s; see bindery bindings --stuck", strings.Join(where, ", "))
 }
 
 // compared are the servers that a reconcile looks at.
@@ -71,7 +122,7 @@ func (b *backends) compared() map[string]reconcile.Server {
 			Kind: o.server.Kind, Driver: o.driver,
 			Incarnation: func(ctx context.Context) (string, error) {
 				return call(s, func(d bindery.Driver) (string, error) {
-					if r, ok := d.(bindery.Restarter); ok {
+					if r, ok := bindery.Capability[bindery.Restarter](d); ok {
 						return r.Incarnation(ctx)
 					}
 					return "", nil

@@ -199,15 +199,15 @@ func tokensOf(cfg *config.Config) []bindery.Secret {
 }
 
 // checks are what /readyz reports: the store, without which nothing works, and
-// every server, each of which concerns its own instances only.
+// every server, each of which concerns its own instances only, and accounts that
+// were to be dead and are not.
 func (s *service) checks() []api.Check {
 	checks := []api.Check{{Name: "store", Essential: true, Ping: s.store.Ping}}
 	for _, b := range s.backends.all() {
-		if p, ok := b.driver.(bindery.Pinger); ok {
-			checks = append(checks, api.Check{Name: "server " + b.server.Name, Ping: p.Ping})
-		}
+		ping := func(ctx context.Context) error { return s.backends.ping(ctx, b) }
+		checks = append(checks, api.Check{Name: "server " + b.server.Name, Ping: ping})
 	}
-	return checks
+	return append(checks, api.Check{Name: "revocations", Ping: func(context.Context) error { return s.engine.stuck() }})
 }
 
 // listen binds every address, so that a start fails before it says that it is ready.

@@ -95,6 +95,10 @@ func (x faultyAccounts) Add(ctx context.Context, a bindery.Account) error {
 	return tell(x.fault, "accounts", "Add", func() error { return x.Accounts.Add(ctx, a) })
 }
 
+func (x faultyAccounts) Get(ctx context.Context, row int64) (bindery.Account, error) {
+	return ask(x.fault, "accounts", "Get", func() (bindery.Account, error) { return x.Accounts.Get(ctx, row) })
+}
+
 func (x faultyAccounts) OfBinding(ctx context.Context, bindingRow int64) ([]bindery.Account, error) {
 	return ask(x.fault, "accounts", "OfBinding", func() ([]bindery.Account, error) { return x.Accounts.OfBinding(ctx, bindingRow) })
 }
