@@ -16,6 +16,10 @@ import (
 // repeated at any time. It begins with the service types, since the others refer
 // to them by UUID; several goroutines may use it at once.
 type Import struct {
+	// Distinct says that the caller sees to it that no two of the records at hand share
+	// what must be unique, so that a dry run need not remember what they have.
+	Distinct bool
+
 	s   *Service
 	by  Caller
 	dry bool
@@ -62,7 +66,7 @@ func (i *Import) allowed(uuid, object string) error {
 
 // claim notes in a dry run that a record has what must be unique, or says which one has it.
 func (i *Import) claim(who string, unique ...string) error {
-	if !i.dry {
+	if !i.dry || i.Distinct {
 		return nil
 	}
 	i.mu.Lock()

@@ -23,6 +23,7 @@ func TestClientScripts(t *testing.T) {
 	t.Parallel()
 	runScripts(t, "testdata/cli", map[string]scriptCommand{
 		"broker": startForeign, "asked": foreignAsked, "exits": exits, "interrupt": interruptWhenAsked,
+		"pki": makePKI,
 	})
 }
 

@@ -278,6 +278,8 @@ func (i *argoImport) one(ctx context.Context, c collection, line int, r record, 
 
 // flush takes the records of the batch, all at once, and reports them in their order.
 func (i *argoImport) flush(ctx context.Context) error {
+	// Those that share a name are in a batch of their own; nothing else that is shared gets here.
+	i.to.Distinct = len(i.batch) > 0 && !i.batch[0].twins(i.seen)
 	type result struct {
 		got exchange.Imported
 		err error
@@ -311,7 +313,11 @@ func (i *argoImport) became(j importJob, got exchange.Imported, err error) error
 		return fmt.Errorf("%s, line %d: %s: %w", j.file, j.line, j.label, err)
 	case err != nil:
 		i.now.Refused++
-		return i.report(j, "refused", bindery.MessageOf(err))
+		why := bindery.MessageOf(err)
+		if bindery.CodeOf(err) == bindery.CodeNotFound {
+			why += ": it refers to what is not here"
+		}
+		return i.report(j, "refused", why)
 	case got == exchange.ImportAdded:
 		i.now.Added++
 	default:

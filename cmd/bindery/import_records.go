@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"bindery"
@@ -68,27 +69,33 @@ func field[T any](f *fields, read func(document, string) (T, error), name string
 
 func (f *fields) text(name string) string { return field(f, document.text, name) }
 
-// created is when it was made. What has no time was made before now.
-func (f *fields) created(notes *[]string) time.Time {
-	t := field(f, document.time, "created_on")
-	if t.IsZero() && f.err == nil {
-		t = time.Now()
-		*notes = append(*notes, "it has no created_on: the time of this import is taken")
+// times are when it was made, changed, and last used. A time that cannot be read
+// keeps nobody from working: it is said, and left out.
+func (f *fields) times(r *record) (created, updated, used time.Time) {
+	for name, to := range map[string]*time.Time{"created_on": &created, "updated_on": &updated, "last_auth": &used} {
+		var err error
+		if *to, err = f.time(name); err != nil {
+			r.notes = append(r.notes, err.Error()+", and is left out")
+		}
 	}
-	return t
+	slices.Sort(r.notes)
+	if created.IsZero() {
+		created = time.Now() // clients want one
+	}
+	return created, updated, used
 }
 
 func readServiceType(d document) (record, error) {
 	f := &fields{document: d}
 	t := bindery.ServiceType{
 		UUID: f.text("uuid"), Name: f.text("name"), Type: f.text("type"), Hosts: field(f, document.texts, "hosts"),
-		AuthMethod: bindery.AuthMethodKind(f.text("auth_method")), Updated: field(f, document.time, "updated_on"),
+		AuthMethod: bindery.AuthMethodKind(f.text("auth_method")),
 	}
 	for _, a := range field(f, document.texts, "auth_types") {
 		t.AuthTypes = append(t.AuthTypes, bindery.AuthType(a))
 	}
 	r := record{label: fmt.Sprintf("service type %q (%s)", t.Name, t.UUID)}
-	t.Created = f.created(&r.notes)
+	t.Created, t.Updated, _ = f.times(&r)
 	r.lookups = []lookup{
 		{"service types have this name", keyOf("service type", t.Name)},
 		{"service types have this uuid", keyOf("service type uuid", t.UUID)},
@@ -101,10 +108,10 @@ func readAuthMethod(d document) (record, error) {
 	f := &fields{document: d}
 	m := bindery.AuthMethod{
 		UUID: f.text("uuid"), ServiceUUID: f.text("service_uuid"), Host: f.text("host"), Port: field(f, document.number, "port"),
-		Kind: bindery.AuthMethodKind(f.text("type")), Updated: field(f, document.time, "updated_on"),
+		Kind: bindery.AuthMethodKind(f.text("type")),
 	}
-	r := record{label: fmt.Sprintf("auth method %s of service type %s on host %q", m.UUID, m.ServiceUUID, m.Host)}
-	m.Created = f.created(&r.notes)
+	r := record{label: fmt.Sprintf("auth method %s on host %q", m.UUID, m.Host)}
+	m.Created, m.Updated, _ = f.times(&r)
 	material := map[string]any{}
 	switch m.Kind {
 	case bindery.AuthMethodAPIKey:
@@ -132,10 +139,9 @@ func readBinding(d document) (record, error) {
 	b := bindery.IdentityBinding{
 		UUID: f.text("uuid"), Name: f.text("name"), ServiceUUID: f.text("service_uuid"), Host: f.text("host"),
 		AuthType: bindery.AuthType(f.text("auth_type")), Identifier: f.text("auth_identifier"),
-		Updated: field(f, document.time, "updated_on"), LastAuth: field(f, document.time, "last_auth"),
 	}
-	r := record{label: fmt.Sprintf("binding %q (%s) of service type %s on host %q", b.Name, b.UUID, b.ServiceUUID, b.Host)}
-	b.Created = f.created(&r.notes)
+	r := record{label: fmt.Sprintf("binding %q (%s)", b.Name, b.UUID)}
+	b.Created, b.Updated, b.LastAuth = f.times(&r)
 	used, updated := f.text("uniquekey"), f.text("unique_key")
 	b.UniqueKey = first(used, updated)
 	if used != "" && updated != "" && used != updated {
