@@ -39,8 +39,8 @@ func TestADeleteDuringACreateWins(t *testing.T) {
 		t.Fatalf("the removal is %q", o.State)
 	}
 	b, accounts := w.binding("i", "b")
-	if b.State != bindery.StateRemoved || accounts[0].State != bindery.AccountGone || !accounts[0].Material.Empty() {
-		t.Errorf("binding %q, account %q, want both gone, without secrets", b.State, accounts[0].State)
+	if b.State != bindery.StateRemoved || accounts[0].State != bindery.AccountUnproven || !b.Parameters.Empty() {
+		t.Errorf("binding %q, account %q, want both gone, the one to be proven dead", b.State, accounts[0].State)
 	}
 	w.empty()
 	_, err = w.Unbind(t.Context(), polls, removeRequest("i", "b"))
@@ -127,7 +127,7 @@ func TestACreateThatCannotSucceedIsUndone(t *testing.T) {
 				t.Errorf("last operation: %+v, %v", s, err)
 			}
 			w.settle()
-			if b, a := w.binding("i", "b"); b.State != bindery.StateRemoved || a[0].State != bindery.AccountGone {
+			if b, a := w.binding("i", "b"); b.State != bindery.StateRemoved || a[0].State != bindery.AccountUnproven {
 				t.Errorf("binding %q, account %q", b.State, a[0].State)
 			}
 			w.empty()
@@ -190,7 +190,7 @@ func TestADeprovisionRemovesBindingsFirst(t *testing.T) {
 		if w.login(c) == nil {
 			t.Errorf("credential %d still lets in", n)
 		}
-		if b, a := w.binding("i", fmt.Sprint("b", n)); b.State != bindery.StateRemoved || a[0].State != bindery.AccountGone {
+		if b, a := w.binding("i", fmt.Sprint("b", n)); b.State != bindery.StateRemoved || a[0].State != bindery.AccountUnproven {
 			t.Errorf("binding %q, account %q", b.State, a[0].State)
 		}
 	}

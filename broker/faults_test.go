@@ -91,7 +91,7 @@ func failAt(w *world, what string, n int64, id string) bool {
 		w.Fatalf("call %d: the credential outlives its unbind", n)
 	}
 	w.empty()
-	if b, a := w.binding("i", id); b.State != bindery.StateRemoved || a[0].State != bindery.AccountGone {
+	if b, a := w.binding("i", id); b.State != bindery.StateRemoved || a[0].State != bindery.AccountUnproven {
 		w.Fatalf("call %d: binding %q, account %q", n, b.State, a[0].State)
 	}
 	return failed.Load() != nil

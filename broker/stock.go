@@ -21,7 +21,7 @@ const (
 	// stockPause is the least time between two looks.
 	stockPause = 500 * time.Millisecond
 
-	firstReturnPause = 5 * time.Second
+	firstReturnPause = time.Second
 	maxReturnPause   = 10 * time.Minute
 	// operatorPause is for what waits for an operator: a reload may bring a hook.
 	operatorPause = time.Hour

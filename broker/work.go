@@ -168,7 +168,9 @@ func (b *Broker) outrun(ctx context.Context, d bindery.Driver, j *job, o bindery
 
 // ensure makes a binding's account, for the first time or again.
 func (b *Broker) ensure(ctx context.Context, d bindery.Driver, j *job, o bindery.Operation) error {
-	made, err := d.Ensure(ctx, Spec(j.instance, j.plan), j.account)
+	wanted := j.account
+	wanted.Tries = max(o.Attempts, int(o.Fence)-1) // each run has claimed it, or failed
+	made, err := d.Ensure(ctx, Spec(j.instance, j.plan), wanted)
 	if err != nil {
 		return err
 	}
@@ -188,7 +190,7 @@ func (b *Broker) ensure(ctx context.Context, d bindery.Driver, j *job, o bindery
 		if err := b.end(ctx, tx, o, binding.InstanceID, binding.ID, a.Name); err != nil {
 			return err
 		}
-		if err := b.orphans(ctx, tx, d, o, binding, o.Attempts > 0 || o.Fence > 1, j.account); err != nil {
+		if err := b.orphans(ctx, tx, d, o, binding, j.account); err != nil {
 			return err
 		}
 		if binding.State == bindery.StateCreating {
@@ -222,7 +224,7 @@ func (b *Broker) unbind(ctx context.Context, d bindery.Driver, j *job, o bindery
 		if err := b.end(ctx, tx, o, j.binding.InstanceID, j.binding.ID, names(gone)); err != nil {
 			return err
 		}
-		if err := b.orphans(ctx, tx, d, o, j.binding, true, neverLive(gone)...); err != nil {
+		if err := b.orphans(ctx, tx, d, o, j.binding, neverLive(gone)...); err != nil {
 			return err
 		}
 		return b.bury(ctx, tx, u, j.binding, gone)
@@ -247,14 +249,14 @@ func neverLive(accounts []bindery.Account) (out []bindery.Account) {
 // orphans records what calls for these accounts may have left on a server that
 // names accounts itself.
 func (b *Broker) orphans(
-	ctx context.Context, tx bindery.Tx, d bindery.Driver, o bindery.Operation, binding bindery.Binding, tried bool, accounts ...bindery.Account,
+	ctx context.Context, tx bindery.Tx, d bindery.Driver, o bindery.Operation, binding bindery.Binding, accounts ...bindery.Account,
 ) error {
 	names, ok := bindery.Capability[bindery.Orphaner](d)
 	if !ok {
 		return nil
 	}
 	for _, a := range accounts {
-		left := names.Orphan(a, tried)
+		left := names.Orphan(a)
 		if left == "" {
 			continue
 		}
@@ -352,7 +354,7 @@ func (b *Broker) cascadeOne(ctx context.Context, d bindery.Driver, j *job, o bin
 	}
 	u := undertakerOf(d, j.plan)
 	err = b.Store.Update(ctx, func(tx bindery.Tx) error {
-		if err := b.orphans(ctx, tx, d, o, binding, true, neverLive(gone)...); err != nil {
+		if err := b.orphans(ctx, tx, d, o, binding, neverLive(gone)...); err != nil {
 			return err
 		}
 		if err := b.bury(ctx, tx, u, binding, gone); err != nil {

@@ -1,0 +1,139 @@
+package broker_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"bindery"
+	"bindery/broker"
+)
+
+// tardy is generous for what has to happen within a second on a machine with nothing else to do.
+const tardy = 10 * time.Second
+
+// limited gives the small plan a lifetime.
+func limited(l bindery.Lifetime) func(*world) {
+	return func(w *world) {
+		c := catalog()
+		c.Offerings[0].Plans[0].Lifetime = l
+		w.catalog.Store(c)
+	}
+}
+
+// ended waits for the event that says how a binding ended.
+func (w *world) ended(binding string) (end bindery.Event) {
+	w.Helper()
+	for deadline := time.Now().Add(patience); end.Action == ""; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.Fatalf("binding %s does not end", binding)
+		}
+		w.view(func(tx bindery.Tx) error {
+			events, err := tx.Events().List(w.Context(), bindery.EventFilter{BindingID: binding}, bindery.Page{})
+			for _, e := range events {
+				if e.Action == string(bindery.OpExpire) && e.Result == string(bindery.OpSucceeded) {
+					end = e
+				}
+			}
+			return err
+		})
+	}
+	return end
+}
+
+func TestABindingEndsAtItsTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, limited(bindery.Lifetime{Default: 2 * time.Second, Max: time.Hour, RenewBefore: 500 * time.Millisecond}))
+	in(t, w.RunExpiry)
+	w.provision("i", "small")
+	r := w.bind(bindRequest("i", "brief"))
+	b, accounts := w.binding("i", "brief")
+	if left := time.Until(b.Expires); left <= 0 || left > 2*time.Second || !accounts[0].Expires.Equal(b.Expires) ||
+		!r.Binding.Expires.Equal(b.Expires) || b.Expires.Sub(b.RenewBefore) != 500*time.Millisecond {
+		t.Fatalf("expires in %v, to be renewed %v before; its account at %v, the answer says %v",
+			left, b.Expires.Sub(b.RenewBefore), accounts[0].Expires, r.Binding.Expires)
+	}
+	// One that is shorter must not wait for one that is longer.
+	long := bindRequest("i", "long")
+	long.Parameters = []byte(`{"lifetime":"30m"}`)
+	if l := w.bind(long); time.Until(l.Binding.Expires) < 29*time.Minute {
+		t.Errorf("what was asked for is not what was given: %v", l.Binding.Expires)
+	}
+	if err := w.login(r.Credential); err != nil {
+		t.Fatalf("before its time: %v", err)
+	}
+	end := w.ended("brief")
+	if end.At.Before(b.Expires) || end.At.After(b.Expires.Add(tardy)) || end.Actor != "bindery" {
+		t.Errorf("ended %v after its time, by %q", end.At.Sub(b.Expires), end.Actor)
+	}
+	if err := w.login(r.Credential); err == nil {
+		t.Error("it still lets somebody in")
+	}
+	_, err := w.Unbind(t.Context(), waits, removeRequest("i", "brief"))
+	w.refused(err, bindery.CodeGone)
+}
+
+func TestWhatExpiredMeanwhileEndsAtTheStart(t *testing.T) {
+	t.Parallel()
+	const many = 40
+	w := newWorld(t, limited(bindery.Lifetime{Default: time.Second}))
+	w.provision("i", "small")
+	for n := range many {
+		w.bind(bindRequest("i", fmt.Sprint("b", n)))
+	}
+	last, _ := w.binding("i", fmt.Sprint("b", many-1))
+	for time.Now().Before(last.Expires) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	ready := time.Now()
+	in(t, w.RunExpiry)
+	for n := range many {
+		if end := w.ended(fmt.Sprint("b", n)); end.At.After(ready.Add(tardy)) {
+			t.Errorf("b%d ended %v after the start", n, end.At.Sub(ready))
+		}
+	}
+	w.empty()
+}
+
+func TestASuccessorHasALifetimeOfItsOwn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, limited(bindery.Lifetime{Max: time.Hour}))
+	w.provision("i", "small")
+	old := bindRequest("i", "web")
+	old.Parameters = []byte(`{"lifetime":"10m"}`)
+	first := w.bind(old)
+	for time.Since(first.Binding.Created) < 200*time.Millisecond {
+		time.Sleep(10 * time.Millisecond)
+	}
+	next := w.bind(broker.BindRequest{InstanceID: "i", BindingID: "web-2", Predecessor: "web"})
+	if a, b := first.Binding.Expires, next.Binding.Expires; !b.After(a) || b.Sub(a) > time.Minute {
+		t.Errorf("the old one ends at %v, the new one at %v", a, b)
+	}
+	if plain := w.bind(bindRequest("i", "plain")); !plain.Binding.Expires.IsZero() || !plain.Binding.RenewBefore.IsZero() {
+		t.Errorf("nobody asked for an end, and it is %v", plain.Binding.Expires)
+	}
+}
+
+func TestLifetimesThatCannotBe(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, limited(bindery.Lifetime{Default: time.Minute, Max: time.Hour}))
+	w.provision("i", "small")
+	for name, parameters := range map[string]string{
+		"too long": `{"lifetime":"61m"}`, "too short": `{"lifetime":"1ms"}`, "negative": `{"lifetime":"-5m"}`,
+		"a number": `{"lifetime":90}`, "words": `{"lifetime":"soon"}`, "nothing": `{"lifetime":""}`,
+	} {
+		r := bindRequest("i", "b")
+		r.Parameters = []byte(parameters)
+		if _, err := w.Bind(t.Context(), waits, r); bindery.CodeOf(err) != bindery.CodeInvalid {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	// Where the plan takes none, the driver is told, and refuses it.
+	w = newWorld(t, limited(bindery.Lifetime{Default: time.Minute}))
+	w.provision("i", "small")
+	r := bindRequest("i", "b")
+	r.Parameters = []byte(`{"lifetime":"5s"}`)
+	if _, err := w.Bind(t.Context(), waits, r); bindery.CodeOf(err) != bindery.CodeInvalid {
+		t.Errorf("got %v", err)
+	}
+}
