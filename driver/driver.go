@@ -4,9 +4,11 @@ package driver
 import (
 	"bindery"
 	"bindery/driver/given"
+	"bindery/driver/mtls"
 	"bindery/driver/mysql"
 	"bindery/driver/oauth"
 	"bindery/driver/postgres"
+	"bindery/driver/rabbitmq"
 	"bindery/driver/redis"
 )
 
@@ -14,9 +16,11 @@ import (
 // them. To add one, add a folder and a line.
 var Kinds = map[string]bindery.Kind{
 	"mysql":      mysql.Kind,
+	"mtls":       mtls.Kind,
 	"oauth":      oauth.Kind,
 	"pool":       given.Pool,
 	"postgresql": postgres.Kind,
+	"rabbitmq":   rabbitmq.Kind,
 	"redis":      redis.Kind,
 	"static":     given.Static,
 }

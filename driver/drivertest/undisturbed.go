@@ -297,7 +297,7 @@ func inventory(f *fixture) {
 	if f.installation[5:] == last {
 		last = "b"
 	}
-	neighbour := &fixture{T: f.T, Server: f.Server, ctx: f.ctx, installation: f.installation[:5] + last}
+	neighbour := &fixture{T: f.T, Server: f.Server, ctx: f.ctx, dataless: f.dataless, installation: f.installation[:5] + last}
 	neighbour.driver = f.Open(f, neighbour.installation)
 	spec, theirs := f.instance(), neighbour.instance()
 	mine := []string{f.account(spec, nil).Name, f.account(spec, nil).Name}

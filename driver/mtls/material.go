@@ -1,0 +1,97 @@
+package mtls
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"bindery"
+)
+
+// material is what an account's secret holds. Before Ensure it has no Certificate.
+type material struct {
+	Key     bindery.Secret // PKCS #8, PEM; empty: the key is elsewhere
+	Public  any
+	Names   names
+	Server  bool // for servers too
+	Subject []byte
+	// Serial and NotAfter are those of the first certificate, and of Certificate where that is set.
+	Serial              string
+	NotBefore, NotAfter time.Time
+	Certificate         *x509.Certificate
+	Chain               []*x509.Certificate // of the authority
+}
+
+// sealed is its JSON. Only the functions below see it.
+type sealed struct {
+	Key         string    `json:"key,omitempty"`
+	Public      []byte    `json:"public_key"`
+	Names       names     `json:"names"`
+	Server      bool      `json:"server,omitempty"`
+	Subject     []byte    `json:"subject"`
+	Serial      string    `json:"serial"`
+	NotBefore   time.Time `json:"not_before"`
+	NotAfter    time.Time `json:"not_after"`
+	Certificate string    `json:"certificate,omitempty"`
+	Chain       string    `json:"chain,omitempty"`
+}
+
+func (m material) seal() (bindery.Secret, error) {
+	public, err := x509.MarshalPKIXPublicKey(m.Public)
+	if err != nil {
+		return bindery.Secret{}, fmt.Errorf("write material: %w", err)
+	}
+	s := sealed{
+		Key: m.Key.Reveal(), Public: public, Names: m.Names, Server: m.Server, Subject: m.Subject,
+		Serial: m.Serial, NotBefore: m.NotBefore, NotAfter: m.NotAfter,
+	}
+	if m.Certificate != nil {
+		s.Certificate = certificatePEM(m.Certificate.Raw)
+		s.Chain = (&authority{chain: m.Chain}).pem()
+	}
+	raw, err := json.Marshal(s)
+	if err != nil {
+		return bindery.Secret{}, fmt.Errorf("write material: %w", err)
+	}
+	return bindery.NewSecret(string(raw)), nil
+}
+
+// parseMaterial gives no cause: it would quote what it stumbled over.
+func parseMaterial(secret bindery.Secret) (material, error) {
+	bad := bindery.Errorf(bindery.CodeInternal, "the account's material is not of this kind")
+	var s sealed
+	if json.Unmarshal([]byte(secret.Reveal()), &s) != nil {
+		return material{}, bad
+	}
+	m := material{
+		Names: s.Names, Server: s.Server, Subject: s.Subject,
+		Serial: s.Serial, NotBefore: s.NotBefore, NotAfter: s.NotAfter,
+	}
+	if s.Key != "" {
+		m.Key = bindery.NewSecret(s.Key)
+	}
+	var err error
+	if m.Public, err = x509.ParsePKIXPublicKey(s.Public); err != nil {
+		return material{}, bad
+	}
+	if _, ok := parseSerial(s.Serial); !ok || len(s.Subject) == 0 {
+		return material{}, bad
+	}
+	if s.Certificate == "" {
+		return m, nil
+	}
+	leaf, err := parseCertificates(s.Certificate)
+	if err != nil {
+		return material{}, bad
+	}
+	m.Certificate = leaf[0]
+	if m.Chain, err = parseCertificates(s.Chain); err != nil {
+		return material{}, bad
+	}
+	return m, nil
+}
+
+// errUnsigned is for accounts that Ensure has not made yet.
+var errUnsigned = errors.New("the certificate has not been signed yet")

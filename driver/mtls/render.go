@@ -1,0 +1,77 @@
+package mtls
+
+import (
+	"encoding/json"
+	"time"
+
+	"bindery"
+)
+
+// nameText is a name as RFC 4514 writes it, which is what identity bindings are made with.
+func nameText(raw []byte) string {
+	n, err := bindery.DNFromDER(raw)
+	if err != nil {
+		return ""
+	}
+	return n.String()
+}
+
+// Render implements [bindery.AccountDriver].
+func (d *driver) Render(_ bindery.InstanceSpec, account bindery.Account) (bindery.Credential, error) {
+	m, err := parseMaterial(account.Material)
+	if err != nil {
+		return bindery.Credential{}, err
+	}
+	if m.Certificate == nil {
+		return bindery.Credential{}, errUnsigned
+	}
+	// A server sends its chain without the root, and so does a client (RFC 8446, section 4.4.2).
+	own := [][]byte{m.Certificate.Raw}
+	for _, c := range m.Chain {
+		if string(c.RawSubject) != string(c.RawIssuer) {
+			own = append(own, c.Raw)
+		}
+	}
+	object := map[string]any{
+		"tls.crt":      certificatePEM(own...),
+		"ca.crt":       certificatePEM(m.Chain[len(m.Chain)-1].Raw),
+		"certificates": (&authority{chain: m.Chain}).pem(),
+		"serial":       m.Serial,
+		"subject":      nameText(m.Certificate.RawSubject),
+		"issuer":       nameText(m.Certificate.RawIssuer),
+		"not-after":    m.NotAfter.Format(time.RFC3339),
+		"crl":          d.url("ca.crl"),
+		"ocsp":         d.url("ocsp"),
+	}
+	if !m.Key.Empty() {
+		object["tls.key"], object["private-key"] = m.Key.Reveal(), m.Key.Reveal()
+	}
+	return bindery.Credential{Object: object}, nil
+}
+
+// credentialSchema: the private key is there under both names, or (with a signing request) under none.
+func credentialSchema(json.RawMessage, []string) json.RawMessage {
+	raw := bindery.CredentialSchema(
+		bindery.CredentialKey{Name: "tls.crt", Doc: "The certificate, then those between it and the root, PEM."},
+		bindery.CredentialKey{Name: "tls.key", Doc: "Its private key, PKCS #8, PEM. Not there for a signing request.", Optional: true},
+		bindery.CredentialKey{Name: "private-key", Doc: "As tls.key.", Optional: true},
+		bindery.CredentialKey{Name: "ca.crt", Doc: "The last certificate of the authority's chain, PEM: the root of an authority of Bindery's own."},
+		bindery.CredentialKey{Name: "certificates", Doc: "The authority's whole chain, its own certificate first, PEM."},
+		bindery.CredentialKey{Name: "serial", Doc: "The certificate's serial number, hexadecimal."},
+		bindery.CredentialKey{Name: "subject", Doc: "The certificate's name (RFC 4514); no other binding has it."},
+		bindery.CredentialKey{Name: "issuer", Doc: "The authority's name (RFC 4514)."},
+		bindery.CredentialKey{Name: "not-after", Doc: "When the certificate expires (RFC 3339)."},
+		bindery.CredentialKey{Name: "crl", Doc: "Where the revocation list is."},
+		bindery.CredentialKey{Name: "ocsp", Doc: "Where the OCSP responder is."},
+	)
+	var schema map[string]any
+	if json.Unmarshal(raw, &schema) != nil {
+		return nil // cannot happen: it was just written
+	}
+	schema["dependencies"] = map[string][]string{"tls.key": {"private-key"}, "private-key": {"tls.key"}}
+	raw, err := json.Marshal(schema)
+	if err != nil {
+		return nil // cannot happen: texts, lists and maps of them
+	}
+	return raw
+}
