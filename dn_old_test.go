@@ -246,3 +246,26 @@ func TestOldFormOfOtherValues(t *testing.T) {
 		}
 	}
 }
+
+func TestIsOldForm(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		`E=a@argo.gr,CN=robot one,OU=ou1+OU=ou2,O=o\, inc,L=Athens,C=GR,DC=gr+DC=argo`: true,
+		`CN=robot,L=Athens,OU=ou,O=x,C=GR`:                                             true, // the other order
+		`CN=robot,O=x`:                                                                 true,
+		`CN=robot, O=x`:                                                                false,
+		`cn=robot,O=x`:                                                                 false,
+		`CN=robot,O=o\2c inc`:                                                          false,
+		`O=x,CN=robot`:                                                                 false,
+		`/O=x/CN=robot`:                                                                false,
+		`CN=robot,UID=1`:                                                               false, // it never wrote one
+		`nobody at all`:                                                                false,
+		``:                                                                             false,
+		`emailAddress=a@argo.gr,CN=robot`:                                              false,
+		`E=a@argo.gr,CN=robot,C=GR,DC=argo`:                                            true,
+	} {
+		if got := bindery.IsOldForm(text); got != want {
+			t.Errorf("IsOldForm(%q) is %t", text, got)
+		}
+	}
+}
