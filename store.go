@@ -214,7 +214,8 @@ type ServiceTypes interface {
 	// nothing, and their names and identifiers are free; [ServiceTypes.Purge] removes
 	// the rows. CodeNotFound.
 	Remove(ctx context.Context, row int64) error
-	// Purge removes up to limit rows of removed service types, and says how many.
+	// Purge removes up to limit rows of removed service types, and says how many. It
+	// stops early rather than hold others up; 0 means that nothing is left.
 	Purge(ctx context.Context, limit int) (int, error)
 	List(ctx context.Context, p Page) ([]ServiceType, error)
 }

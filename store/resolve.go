@@ -21,12 +21,14 @@ const (
 )
 
 // Each table is probed by one index. The binding of the exact key (x) goes before
-// the one of the old form (o).
+// the one of the old form (o), which is looked for only where there is none: SQLite
+// would ask the index first, and for x.id afterwards, were that a condition of its own.
 var resolve = `SELECT ` + prefixed("s.", serviceTypeColumns) + `, ` + prefixed("m.", resolvedMethod) + `, ` + either("x.", "o.", resolvedBinding) + `
 	FROM service_types s
 	LEFT JOIN auth_methods m ON m.service_row = s.id AND m.host = ?
 	LEFT JOIN identity_bindings x ON x.exact_key = ? AND x.service_row = s.id AND x.host = ? AND x.auth_type = ?
-	LEFT JOIN identity_bindings o ON x.id IS NULL AND o.old_key = ? AND o.old_key <> '' AND o.service_row = s.id AND o.host = ? AND o.auth_type = ?
+	LEFT JOIN identity_bindings o ON o.old_key = CASE WHEN x.id IS NULL THEN ? END AND o.old_key <> ''
+		AND o.service_row = s.id AND o.host = ? AND o.auth_type = ?
 	WHERE s.name = ? AND s.removed = 0`
 
 // either takes the columns of the first of two joined rows that is there.

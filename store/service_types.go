@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"time"
 
 	"bindery"
 )
@@ -136,27 +137,41 @@ func (t serviceTypes) Remove(ctx context.Context, row int64) error {
 	return err
 }
 
-// Purge begins with the auth methods, which hold secrets.
+const (
+	// purgeTime is how long a purge goes on, and purgeStep how many rows it removes
+	// between two looks at the clock. A row takes pages from all over five trees: how
+	// long that takes depends on what the disk and others do at the time.
+	purgeTime = 2 * time.Millisecond
+	purgeStep = 16
+)
+
 func (t serviceTypes) Purge(ctx context.Context, limit int) (int, error) {
 	done := 0
-	for done < limit {
-		var row int64
-		found, err := t.get(ctx, `SELECT id FROM service_types WHERE removed = 1 ORDER BY id LIMIT 1`, nil, &row)
-		if err != nil || !found {
-			return done, err
-		}
-		for _, table := range []string{"auth_methods", "identity_bindings"} {
-			n, err := t.exec(ctx, `DELETE FROM `+table+` WHERE id IN (SELECT id FROM `+table+` WHERE service_row = ? LIMIT ?)`, row, limit-done)
-			if done += int(n); err != nil || done == limit {
-				return done, err
-			}
-		}
-		n, err := t.exec(ctx, `DELETE FROM service_types WHERE id = ?`, row)
-		if done += int(n); err != nil {
+	for begun := time.Now(); done < limit && (done == 0 || time.Since(begun) < purgeTime); {
+		n, err := t.purgeSome(ctx, min(purgeStep, limit-done))
+		if done += n; err != nil || n == 0 {
 			return done, err
 		}
 	}
 	return done, nil
+}
+
+// purgeSome begins with the auth methods, which hold secrets. It removes rows of one
+// table at a time; 0 means that nothing is left.
+func (t serviceTypes) purgeSome(ctx context.Context, limit int) (int, error) {
+	var row int64
+	found, err := t.get(ctx, `SELECT id FROM service_types WHERE removed = 1 ORDER BY id LIMIT 1`, nil, &row)
+	if err != nil || !found {
+		return 0, err
+	}
+	for _, table := range []string{"auth_methods", "identity_bindings"} {
+		n, err := t.exec(ctx, `DELETE FROM `+table+` WHERE id IN (SELECT id FROM `+table+` WHERE service_row = ? LIMIT ?)`, row, limit)
+		if err != nil || n > 0 {
+			return int(n), err
+		}
+	}
+	n, err := t.exec(ctx, `DELETE FROM service_types WHERE id = ?`, row)
+	return int(n), err
 }
 
 func (t serviceTypes) List(ctx context.Context, p bindery.Page) ([]bindery.ServiceType, error) {

@@ -61,7 +61,8 @@ var pendingTests = map[string]func(world){
 			got, err := tx.Accounts().Backlog(w.ctx)
 			w.same("backlog", got, []bindery.Backlog{
 				{Server: "other", State: bindery.AccountUnproven, Count: 1},
-				{Server: "server", State: bindery.AccountStuck, Count: 2}, {Server: "server", State: bindery.AccountUnproven, Count: 3},
+				{Server: "server", State: bindery.AccountStuck, Count: 2},
+				{Server: "server", State: bindery.AccountUnproven, Count: 3},
 			})
 			return err
 		})
