@@ -4,6 +4,7 @@ package driver
 import (
 	"bindery"
 	"bindery/driver/given"
+	"bindery/driver/nats"
 	"bindery/driver/mtls"
 	"bindery/driver/mysql"
 	"bindery/driver/oauth"
@@ -17,6 +18,7 @@ import (
 var Kinds = map[string]bindery.Kind{
 	"mysql":      mysql.Kind,
 	"mtls":       mtls.Kind,
+	"nats":       nats.Kind,
 	"oauth":      oauth.Kind,
 	"pool":       given.Pool,
 	"postgresql": postgres.Kind,

@@ -65,6 +65,7 @@ var allowed = map[string][]string{
 
 	// Whole-system tests look from outside; what they share is among them.
 	"test":             {},
+	"test/authn":       {""},
 	"test/conformance": {"api/openapi/openapitest", "devserver"},
 	"test/crash":       {"client", "driver", "store"},
 }

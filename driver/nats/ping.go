@@ -1,0 +1,75 @@
+package nats
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nkeys"
+
+	"bindery"
+)
+
+func unfit(cause error) error {
+	return bindery.Errorf(bindery.CodeUnavailable, "the NATS server cannot be administered").Because(cause)
+}
+
+// try finds out whether the server lets Bindery do everything. It is told to do
+// things to an account that there is not.
+func (c *conn) try(ctx context.Context, operator nkeys.KeyPair) error {
+	var stats struct {
+		Routes   []any `json:"routes"`
+		Gateways []any `json:"gateways"`
+	}
+	// Data is not where it is in other replies.
+	raw, err := c.request(ctx, statszSubject(c.server), nil)
+	if err != nil {
+		return err
+	}
+	if err := decodeStats(raw, &stats); err != nil {
+		return unfit(err)
+	}
+	if len(stats.Routes)+len(stats.Gateways) > 0 {
+		return unfit(errors.New("it is part of a cluster, and only standalone servers are supported"))
+	}
+	nobody, err := accountKey(c.link.family) // which is no instance's name
+	if err != nil {
+		return err
+	}
+	if _, err := c.lookup(ctx, nobody); err != nil {
+		return err
+	}
+	// Refused by every resolver that takes updates: there may be no export.
+	claims := jwt.NewAccountClaims(nobody)
+	claims.Limits.Exports = 0
+	claims.Exports = jwt.Exports{{Name: "x", Subject: "x", Type: jwt.Stream}}
+	err = c.push(ctx, claims, operator)
+	if r, ok := errors.AsType[*refusal](err); !ok || !strings.Contains(r.why, "exports") {
+		return unfit(fmt.Errorf("a full resolver is needed: %w", err))
+	}
+	if err := c.remove(ctx, nobody, operator); err != nil {
+		return unfit(fmt.Errorf("deletion must be allowed, and the operator's seed be the right one: %w", err))
+	}
+	if _, err := c.clients(ctx, c.link.system); err != nil {
+		return err
+	}
+	return c.kick(ctx, 1<<62)
+}
+
+// decodeStats reads a server's STATSZ.
+func decodeStats(raw []byte, stats any) error {
+	var r struct {
+		Statsz json.RawMessage `json:"statsz"`
+		Data   json.RawMessage `json:"data"`
+	}
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return err
+	}
+	if len(r.Statsz) == 0 {
+		r.Statsz = r.Data
+	}
+	return json.Unmarshal(r.Statsz, stats)
+}
