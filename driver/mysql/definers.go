@@ -154,7 +154,8 @@ func readCreation(o object, r result) creation {
 	return m
 }
 
-// recreate makes an object again. MariaDB replaces it in one step. MySQL can do
+// recreate makes an object again. MariaDB replaces it in one step, but for a
+// package, whose body is away until it is made again. MySQL can do
 // that with views and events only; a routine or trigger is dropped and made, and
 // made as it was if that fails.
 func (d *driver) recreate(ctx context.Context, c *conn, m creation, from, to string) error {
