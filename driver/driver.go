@@ -9,7 +9,6 @@ import (
 	"bindery/driver/mysql"
 	"bindery/driver/oauth"
 	"bindery/driver/postgres"
-	"bindery/driver/rabbitmq"
 	"bindery/driver/redis"
 )
 
@@ -22,7 +21,6 @@ var Kinds = map[string]bindery.Kind{
 	"oauth":      oauth.Kind,
 	"pool":       given.Pool,
 	"postgresql": postgres.Kind,
-	"rabbitmq":   rabbitmq.Kind,
 	"redis":      redis.Kind,
 	"static":     given.Static,
 }
