@@ -4,11 +4,12 @@ package driver
 import (
 	"bindery"
 	"bindery/driver/given"
-	"bindery/driver/nats"
 	"bindery/driver/mtls"
 	"bindery/driver/mysql"
+	"bindery/driver/nats"
 	"bindery/driver/oauth"
 	"bindery/driver/postgres"
+	"bindery/driver/rabbitmq"
 	"bindery/driver/redis"
 )
 
@@ -21,6 +22,7 @@ var Kinds = map[string]bindery.Kind{
 	"oauth":      oauth.Kind,
 	"pool":       given.Pool,
 	"postgresql": postgres.Kind,
+	"rabbitmq":   rabbitmq.Kind,
 	"redis":      redis.Kind,
 	"static":     given.Static,
 }
