@@ -45,6 +45,9 @@ type Account struct {
 	Expires          time.Time
 	State            AccountState
 	Created, Updated time.Time
+	// Tries is how often Ensure may have been called before for what it is called for
+	// now, by any process. The engine knows it while it works; it is not stored.
+	Tries int
 	// Proof says how its end was confirmed; empty while it is not gone.
 	Proof string
 	// Proven is when it was shown that its credential is refused; zero: it was not.

@@ -150,10 +150,9 @@ type Publisher interface {
 // answer was lost may have left one there that nobody can ask for by its name.
 type Orphaner interface {
 	// Orphan says what to look for on the server; empty: nothing can be left there
-	// but the account itself. It is asked after a call succeeded, with the account as
-	// it was before. Tried: calls may have gone before of which the account does not
-	// tell, perhaps another process's. It does no I/O.
-	Orphan(account Account, tried bool) string
+	// but the account itself. It is asked once Ensure or Revoke has succeeded, and of
+	// an account that Revoke got only if no Ensure was confirmed before. It does no I/O.
+	Orphan(account Account) string
 }
 
 // Capability finds a capability of a driver, or of the one that it wraps.

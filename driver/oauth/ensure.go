@@ -47,6 +47,7 @@ func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account 
 	if err != nil {
 		return bindery.Ensured{}, err
 	}
+	d.registrations.called(account.Name, account.Tries)
 	ctx, cancel := context.WithTimeout(ctx, d.server.Timeout)
 	defer cancel()
 	meta, err := d.discover(ctx)
@@ -57,21 +58,27 @@ func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account 
 	if m.Registration, err = d.ensureClient(ctx, meta, account.Name, m); err != nil {
 		return bindery.Ensured{}, err
 	}
-	if m.Request.Mode == modeToken {
+	// A token that nothing can end is kept: another one would be one more.
+	if t := m.Token; m.Request.Mode == modeToken && (t == nil || !selfContained(t.Access.Reveal()) || !time.Now().Before(t.Expires)) {
 		if m.Token, err = d.renewToken(ctx, meta, m, account.Expires); err != nil {
 			return bindery.Ensured{}, err
 		}
 	}
 	about := details{ClientID: m.Registration.ClientID, SecretExpires: stamp(m.Registration.SecretExpires)}
+	expires := m.Registration.SecretExpires
 	if m.Token != nil {
 		about.TokenExpires = stamp(m.Token.Expires)
+		expires = m.Token.Expires
+	}
+	if !account.Expires.IsZero() && !expires.Before(account.Expires) {
+		expires = time.Time{}
 	}
 	facts, err := json.Marshal(about)
 	if err != nil {
 		return bindery.Ensured{}, fmt.Errorf("write details: %w", err)
 	}
 	made, err := m.seal()
-	return bindery.Ensured{Details: facts, Material: made}, err
+	return bindery.Ensured{Details: facts, Material: made, Expires: expires}, err
 }
 
 func stamp(t time.Time) string {
@@ -90,7 +97,7 @@ func (d *driver) ensureClient(ctx context.Context, meta metadata, name string, m
 			return r, err
 		}
 		// It is gone. What this process remembers of it must not be taken for a new one.
-		if a := d.registrations.get(name); a != nil && a.ended() && a.made != nil && a.made.ClientID == known.ClientID {
+		if made := d.registrations.client(name); made != nil && made.ClientID == known.ClientID {
 			d.registrations.record(name, nil)
 		}
 	}
@@ -116,8 +123,8 @@ const patience = 5
 
 // latest is a registration with the newest token that this process knows for it.
 func (d *driver) latest(name string, r registration) registration {
-	if a := d.registrations.get(name); a != nil && a.ended() && a.made != nil && a.made.ClientID == r.ClientID {
-		return *a.made
+	if made := d.registrations.client(name); made != nil && made.ClientID == r.ClientID {
+		return *made
 	}
 	return r
 }

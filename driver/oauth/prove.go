@@ -23,7 +23,7 @@ func (d *driver) Prove(ctx context.Context, _ bindery.InstanceSpec, account bind
 	if err != nil {
 		return "", err
 	}
-	if made != nil && made.made != nil && m.Registration == nil {
+	if made != nil && m.Registration == nil {
 		return "", bindery.ErrAlive
 	}
 	if m.Registration == nil {

@@ -19,7 +19,15 @@ type registrations struct {
 	wg     sync.WaitGroup
 
 	mu     sync.Mutex
-	byName map[string]*attempt
+	byName map[string]*known
+}
+
+// known is what is known of one account. The lock guards it.
+type known struct {
+	latest *attempt // nil before the first
+	calls  int      // of Ensure, by this process
+	lost   bool     // an answer was lost, or another process may have lost one
+	at     time.Time
 }
 
 // An attempt is a registration under way, or how it ended.
@@ -27,9 +35,6 @@ type attempt struct {
 	over chan struct{} // closed at the end; what follows is written before that
 	made *registration // nil: no client that is there
 	err  error
-	at   time.Time
-	// lost says that an answer was lost, to this attempt or to one before it.
-	lost bool
 }
 
 const (
@@ -40,7 +45,7 @@ const (
 
 func (r *registrations) open() {
 	r.ctx, r.cancel = context.WithCancel(context.Background())
-	r.byName = map[string]*attempt{}
+	r.byName = map[string]*known{}
 }
 
 func (r *registrations) close() {
@@ -49,6 +54,9 @@ func (r *registrations) close() {
 }
 
 func (a *attempt) ended() bool {
+	if a == nil {
+		return true
+	}
 	select {
 	case <-a.over:
 		return true
@@ -57,22 +65,40 @@ func (a *attempt) ended() bool {
 	}
 }
 
-// get returns the attempt at an account; nil if this process knows of none.
-func (r *registrations) get(name string) *attempt {
+// called counts a call of Ensure, before which there may have been that many.
+func (r *registrations) called(name string, before int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.byName[name]
+	k := r.keep(name)
+	k.lost = k.lost || before > k.calls
+	k.calls++
 }
 
-// wait returns the attempt at an account when it is over; nil if there is none.
-func (r *registrations) wait(ctx context.Context, name string) (*attempt, error) {
-	a := r.get(name)
+// client is the client that is known of an account; nil if there is none.
+func (r *registrations) client(name string) *registration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if k := r.byName[name]; k != nil && k.latest != nil && k.latest.ended() {
+		return k.latest.made
+	}
+	return nil
+}
+
+// wait is client, when nothing is under way any more.
+func (r *registrations) wait(ctx context.Context, name string) (*registration, error) {
+	r.mu.Lock()
+	k := r.byName[name]
+	var a *attempt
+	if k != nil {
+		a = k.latest
+	}
+	r.mu.Unlock()
 	if a == nil {
 		return nil, nil
 	}
 	select {
 	case <-a.over:
-		return a, nil
+		return a.made, nil
 	case <-ctx.Done():
 		return nil, silent(context.Cause(ctx))
 	}
@@ -82,35 +108,41 @@ func (r *registrations) wait(ctx context.Context, name string) (*attempt, error)
 func (r *registrations) begin(name string, limit time.Duration, register func(context.Context) (*registration, error)) *attempt {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a := &attempt{over: make(chan struct{})}
-	if before := r.byName[name]; before != nil {
-		if !before.ended() || before.made != nil {
-			return before
-		}
-		a.lost = before.lost
+	k := r.keep(name)
+	if before := k.latest; before != nil && (!before.ended() || before.made != nil) {
+		return before
 	}
-	r.put(name, a)
+	a := &attempt{over: make(chan struct{})}
+	k.latest = a
 	r.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(r.ctx, limit)
 		defer cancel()
-		defer close(a.over)
 		a.made, a.err = register(ctx)
-		a.at = time.Now()
-		a.lost = a.lost || errors.Is(a.err, errLost)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		k.lost = k.lost || errors.Is(a.err, errLost)
+		k.at = time.Now()
+		close(a.over)
 	})
 	return a
 }
 
-// record replaces what is known of an account; nil: there is no client.
+// record replaces the client that is known of an account; nil: there is none.
 func (r *registrations) record(name string, made *registration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a := &attempt{over: make(chan struct{}), made: made, err: errRemoved, at: time.Now()}
-	if before := r.byName[name]; before != nil && before.ended() {
-		a.lost = before.lost
-	}
-	close(a.over)
-	r.put(name, a)
+	k := r.keep(name)
+	k.latest = &attempt{over: make(chan struct{}), made: made, err: errRemoved}
+	close(k.latest.over)
+}
+
+// orphan reports whether an answer may have been lost. Of an account that this
+// process has not heard of, anything may be true.
+func (r *registrations) orphan(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k := r.byName[name]
+	return k == nil || k.lost || !k.latest.ended()
 }
 
 var (
@@ -119,30 +151,32 @@ var (
 	errLost = errors.New("what the server made of it is not known")
 )
 
-// put keeps an attempt. The caller holds the lock.
-func (r *registrations) put(name string, a *attempt) {
-	r.byName[name] = a
+// keep returns what is known of an account, and makes room. The caller holds the lock.
+func (r *registrations) keep(name string) *known {
+	k := r.byName[name]
+	if k == nil {
+		k = &known{}
+		r.byName[name] = k
+	}
+	k.at = time.Now()
 	for _, age := range []time.Duration{keptFor, 0} {
 		if len(r.byName) <= mostKept {
-			return
+			break
 		}
 		for n, old := range r.byName {
-			if old != a && old.ended() && time.Since(old.at) >= age {
+			if old != k && old.latest.ended() && time.Since(old.at) >= age {
 				delete(r.byName, n)
 			}
 		}
 	}
+	return k
 }
 
 // Orphan implements [bindery.Orphaner].
-func (d *driver) Orphan(account bindery.Account, tried bool) string {
-	lost := tried
-	if a := d.registrations.get(account.Name); a != nil {
-		lost = !a.ended() || a.lost
-	}
-	if !lost {
+func (d *driver) Orphan(account bindery.Account) string {
+	if !d.registrations.orphan(account.Name) {
 		return ""
 	}
-	return "the answer to a registration was lost: the authorization server may have a client with client_name " +
+	return "the answer to a registration may be lost: the authorization server may have a client with client_name " +
 		account.Name + " that Bindery cannot remove"
 }

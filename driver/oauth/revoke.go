@@ -29,8 +29,8 @@ func (d *driver) Revoke(ctx context.Context, _ bindery.InstanceSpec, account bin
 	if err != nil {
 		return err
 	}
-	if made != nil && made.made != nil && (m.Registration == nil || made.made.ClientID != m.Registration.ClientID) {
-		if err := d.remove(ctx, *made.made, m.Request); err != nil {
+	if made != nil && (m.Registration == nil || made.ClientID != m.Registration.ClientID) {
+		if err := d.remove(ctx, *made, m.Request); err != nil {
 			return err
 		}
 	}
@@ -49,7 +49,7 @@ func (d *driver) Revoke(ctx context.Context, _ bindery.InstanceSpec, account bin
 			return err
 		}
 	}
-	if made != nil || m.Registration != nil {
+	if made != nil {
 		d.registrations.record(account.Name, nil)
 	}
 	return nil
