@@ -119,7 +119,7 @@ func (t certificates) List(ctx context.Context, server string, revoked bool, aft
 	var w where
 	w.and("server = ?", server)
 	if revoked {
-		w.and("revoked > 0") // a literal, so that the partial index fits
+		w.and("revoked > 0") // literals, so that the partial indexes fit
 	} else {
 		w.and("revoked = 0")
 	}

@@ -24,6 +24,10 @@ func TestUpgrade(t *testing.T) {
 			url, keys := url(t), storetest.Keys(t)
 			s := openFew(t, url, keys)
 			i := addInstance(t, s, "a")
+			expiring := bindery.Binding{Row: newID(t, s), InstanceRow: i.Row, State: bindery.StateReady, Expires: when}
+			if err := s.Update(t.Context(), func(tx bindery.Tx) error { return tx.Bindings().Add(t.Context(), expiring) }); err != nil {
+				t.Fatal(err)
+			}
 			id, installation := newID(t, s), s.Installation()
 			closed(t, s)
 			downgrade(t, name, url)
@@ -34,6 +38,16 @@ func TestUpgrade(t *testing.T) {
 			}
 			m := addAuthMethod(t, s, "a")
 			hasAuthMethod(t, s, m)
+			err := s.View(t.Context(), func(tx bindery.Tx) error {
+				at, ok, err := tx.Bindings().NextExpiry(t.Context())
+				if !ok || !at.Equal(when) {
+					t.Errorf("the binding expires at %v, %v, want %v", at, ok, when)
+				}
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
 		})
 	}
 }

@@ -50,6 +50,7 @@ CREATE TABLE certificates (
 );
 CREATE UNIQUE INDEX certificates_serial ON certificates (server, serial);
 CREATE INDEX certificates_name ON certificates (server, name);
+CREATE INDEX certificates_live ON certificates (server, id) WHERE revoked = 0;
 CREATE INDEX certificates_revoked ON certificates (server, id) WHERE revoked > 0;
 CREATE INDEX certificates_expires ON certificates (expires);
 
