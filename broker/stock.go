@@ -156,6 +156,7 @@ func (b *Broker) putBack(ctx context.Context, tx bindery.Tx, item bindery.StockI
 // A watched stock is what is known of one between two looks.
 type watchedStock struct {
 	busy  atomic.Bool
+	began time.Time
 	low   bool // it was told that little is left
 	retry map[string]retry
 }
@@ -175,7 +176,7 @@ func (b *Broker) RunStock(ctx context.Context) error {
 		for server, d := range b.stockers() {
 			w := watches[server]
 			if w == nil {
-				w = &watchedStock{retry: map[string]retry{}}
+				w = &watchedStock{began: b.Now(), retry: map[string]retry{}}
 				watches[server] = w
 			}
 			if !w.busy.CompareAndSwap(false, true) {
@@ -263,7 +264,9 @@ func (b *Broker) lookAfter(ctx context.Context, server string, d bindery.Stocker
 // made, the older one would be kept otherwise.
 func (b *Broker) giveBack(ctx context.Context, d bindery.Stocker, w *watchedStock, item bindery.StockItem) (bindery.StockState, error) {
 	now := b.Now()
-	abandoned := item.State == bindery.StockReturning && now.Sub(item.Since) > returnLease
+	// Of a store of its own this process knows who asked before it began.
+	abandoned := item.State == bindery.StockReturning &&
+		(now.Sub(item.Since) > returnLease || b.Store.Sole() && item.Since.Before(w.began))
 	if item.State != bindery.StockQuarantine && !abandoned || now.Before(w.retry[item.Name].due) {
 		return item.State, nil
 	}

@@ -64,6 +64,8 @@ type settings struct {
 
 	Redis, Postgres string // addresses
 	PostgresUser    string
+	// Pool is a file with a stock; empty: there is none.
+	Pool string
 }
 
 var configuration = template.Must(template.New("").Parse(`store: {url: 'sqlite:{{.Store}}'}
@@ -87,6 +89,9 @@ reconcile: {interval: {{.Interval}}}
 servers:
   - {name: redis, kind: redis, address: '{{.Redis}}', username: default, password: {file: redis}, timeout: {{.Timeout}}}
   - {name: postgresql, kind: postgresql, address: '{{.Postgres}}', username: {{.PostgresUser}}, password: {file: postgresql}, timeout: {{.Timeout}}}
+{{- if .Pool}}
+  - {name: pool, kind: pool, secrets: [{name: stock, value: {file: {{.Pool}}}}]}
+{{- end}}
 catalog:
   - id: redis
     name: redis
@@ -98,6 +103,13 @@ catalog:
     description: PostgreSQL
     plans:
       - {id: postgresql-shared, name: shared, description: A database, servers: [postgresql]}
+{{- if .Pool}}
+  - id: pool
+    name: pool
+    description: Keys that somebody else made
+    plans:
+      - {id: pool-shared, name: shared, description: One of the keys, servers: [pool]}
+{{- end}}
 `))
 
 // newWorld starts the servers, and not yet Bindery.
