@@ -24,7 +24,7 @@ GRANT CREATE USER, PROCESS ON *.* TO 'bindery'@'%';
 /*M!100502 GRANT CONNECTION ADMIN, SET USER ON *.* TO 'bindery'@'%' */;
 /*M!100502 GRANT SELECT ON mysql.proc TO 'bindery'@'%' */;
 /*!80020 GRANT CONNECTION_ADMIN, SHOW_ROUTINE ON *.* TO 'bindery'@'%' */;
-/*!80020 SET @definer = IF(VERSION() >= '8.2' AND VERSION() < '80', 'SET_ANY_DEFINER', 'SET_USER_ID') */;
+/*!80020 SET @definer = IF(VERSION() >= '8.2', 'SET_ANY_DEFINER', 'SET_USER_ID') */;
 /*!80020 SET @definer = CONCAT('GRANT ', @definer, ' ON *.* TO ''bindery''@''%''') */;
 /*!80020 PREPARE definer FROM @definer */;
 /*!80020 EXECUTE definer */;

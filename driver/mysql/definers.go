@@ -68,8 +68,8 @@ func (d *driver) moveRest(ctx context.Context, databases []string, name string) 
 	if stuck == nil {
 		return nil
 	}
-	if number(stuck) == 0 || bindery.CodeOf(stuck) != bindery.CodeInternal {
-		return failed("move stored objects", stuck)
+	if err := failed("move stored objects", stuck); number(stuck) == 0 && bindery.CodeOf(err) == bindery.CodeUnavailable {
+		return err
 	}
 	return bindery.Errorf(bindery.CodeUnavailable,
 		"the account cannot log in, and what it stored cannot be given to its instance").Because(stuck)
@@ -222,7 +222,7 @@ func withDefiner(statement, from, to string) (string, bool) {
 			return " DEFINER=" + quote + name + quote + "@" + quote + host + quote + " "
 		}
 		before, after, ok := strings.Cut(statement, definer(from, anyHost))
-		if ok && len(before) <= len("CREATE OR REPLACE ALGORITHM=TEMPTABLE") {
+		if ok && len(before) <= len("CREATE OR REPLACE ALGORITHM=TEMPTABLE") && !strings.Contains(before, "DEFINER=") {
 			return before + definer(to, definerHost) + after, true
 		}
 	}

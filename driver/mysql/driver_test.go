@@ -3,6 +3,7 @@ package mysql_test
 import (
 	"context"
 	"crypto/rand"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,8 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"database/sql"
 
 	driver "github.com/go-sql-driver/mysql"
 

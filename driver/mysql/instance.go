@@ -20,7 +20,11 @@ func (d *driver) Provision(ctx context.Context, spec bindery.InstanceSpec) error
 		return failed("provision", err)
 	}
 	defer end()
-	make := makeInstance(spec.Name, settings)
+	f, err := d.pool.server(ctx)
+	if err != nil {
+		return failed("look at the server", err)
+	}
+	make := makeInstance(f, spec.Name, settings)
 	_, err = d.pool.exec(ctx, make)
 	if n := number(err); n == errNoSuchUser || n == errCannotUser {
 		// A crash can leave the rights of an account whose other half is gone, which

@@ -3,6 +3,7 @@ package mysql
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -106,7 +107,7 @@ func FuzzQuoting(f *testing.F) {
 			t.Fatalf("ident(%q): %v", s, err)
 		}
 		defer func() { _ = rows.Close() }() // its end is of no interest
-		if names, err := rows.Columns(); err != nil || len(names) != 1 || names[0] != want {
+		if names, err := rows.Columns(); errors.Join(err, rows.Err()) != nil || len(names) != 1 || names[0] != want {
 			t.Fatalf("ident(%q): got %q, %v", s, names, err)
 		}
 	})

@@ -61,14 +61,15 @@ const (
 )
 
 // makeInstance is the database and the account that what is stored in it runs
-// as: locked, and without a password that could be right.
-func makeInstance(name string, s planSettings) string {
+// as: locked, and with a password that nobody knows (servers that check
+// passwords refuse an account without one, locked or not).
+func makeInstance(f flavor, name string, s planSettings) string {
 	collation := ""
 	if s.Collation != "" {
 		collation = " COLLATE " + literal(s.Collation)
 	}
 	return "CREATE DATABASE IF NOT EXISTS " + ident(name) + " CHARACTER SET " + literal(s.CharacterSet) + collation + "; " +
-		"CREATE USER IF NOT EXISTS " + at(name, definerHost) + " ACCOUNT LOCK; " +
+		"CREATE USER IF NOT EXISTS " + at(name, definerHost) + identified(f, newPassword(), newSalt()) + " ACCOUNT LOCK; " +
 		grant(allRights, name, name, definerHost)
 }
 
@@ -88,17 +89,20 @@ type accountForm struct {
 	limit                  int // of connections; 0: none
 }
 
-// makeAccount sends the hash of the password, never the password.
-func makeAccount(f flavor, a accountForm) string {
-	identified := " IDENTIFIED VIA mysql_native_password USING " + literal(nativeHash(a.password))
+// identified says the hash of a password, never the password.
+func identified(f flavor, password, salt string) string {
 	if f == oracle {
-		identified = fmt.Sprintf(" IDENTIFIED WITH caching_sha2_password AS 0x%X", sha2Hash(a.password, a.salt))
+		return fmt.Sprintf(" IDENTIFIED WITH caching_sha2_password AS 0x%X", sha2Hash(password, salt))
 	}
+	return " IDENTIFIED VIA mysql_native_password USING " + literal(nativeHash(password))
+}
+
+func makeAccount(f flavor, a accountForm) string {
 	require := "NONE"
 	if a.tls {
 		require = "SSL"
 	}
-	return "CREATE USER " + at(a.name, anyHost) + identified + " REQUIRE " + require +
+	return "CREATE USER " + at(a.name, anyHost) + identified(f, a.password, a.salt) + " REQUIRE " + require +
 		" WITH MAX_USER_CONNECTIONS " + strconv.Itoa(a.limit) + "; " +
 		grant(a.rights, a.database, a.name, anyHost)
 }
