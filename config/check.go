@@ -23,6 +23,7 @@ import (
 const (
 	FaceOSB   = "osb"
 	FaceAdmin = "admin"
+	FacePKI   = "pki"
 )
 
 // maxName is what the strictest known platform takes for names and ids.
@@ -133,6 +134,8 @@ func (c *checker) listeners(cfg *Config) {
 			switch {
 			case l.TLS != nil && l.Insecure:
 				c.addf(p+".insecure", "makes no sense beside tls")
+			case l.TLS == nil && slices.Equal(l.Faces, []string{FacePKI}):
+				// What it says is signed, and verifiers ask for it in clear (RFC 5280, section 8).
 			case l.TLS == nil && !loopback(l.Address) && !l.Insecure:
 				c.addf(p, "%s is not a loopback address and has no tls; credentials would travel in clear. Give tls, or insecure: true where something in front does TLS", l.Address)
 			case l.TLS == nil && !loopback(l.Address):
@@ -140,10 +143,10 @@ func (c *checker) listeners(cfg *Config) {
 			}
 		}
 		if len(l.Faces) == 0 {
-			c.addf(p+".faces", "is missing: one or more of osb, authn and admin")
+			c.addf(p+".faces", "is missing: one or more of osb, authn, admin and pki")
 		}
 		for j, f := range l.Faces {
-			c.oneOf(at(p+".faces", j), f, FaceOSB, FaceAuthn, FaceAdmin)
+			c.oneOf(at(p+".faces", j), f, FaceOSB, FaceAuthn, FaceAdmin, FacePKI)
 			if slices.Contains(l.Faces[:j], f) {
 				c.addf(at(p+".faces", j), "is given twice")
 			}

@@ -60,9 +60,9 @@ type Seal struct {
 // Listener is one address and what it serves.
 type Listener struct {
 	Address  string   `yaml:"address" doc:"host:port; port 0 picks one. Changing it takes a restart."`
-	Faces    []string `yaml:"faces" doc:"What it serves: osb (the Open Service Broker API), authn (the identity face) and admin. Every listener answers /livez, /readyz and /openapi.json." enum:"osb,authn,admin"`
+	Faces    []string `yaml:"faces" doc:"What it serves: osb (the Open Service Broker API), authn (the identity face), admin and pki (certificates, revocation lists and OCSP of kind mtls, for everybody). Every listener answers /livez, /readyz and /openapi.json." enum:"osb,authn,admin,pki"`
 	TLS      *TLS     `yaml:"tls" doc:"Left out: plain HTTP."`
-	Insecure bool     `yaml:"insecure" doc:"Allows plain HTTP on an address that is not loopback, where something in front does TLS."`
+	Insecure bool     `yaml:"insecure" doc:"Allows plain HTTP on an address that is not loopback, where something in front does TLS. A listener of the face pki alone needs none."`
 }
 
 // TLS is a listener's certificate. The files are read again at a reload.

@@ -175,8 +175,9 @@ func TestProblems(t *testing.T) { //nolint:maintidx // a table
 		"tls without files":           {from: "faces: [osb, admin]", to: "faces: [osb, admin], tls: {}", want: ":4: listeners[0].tls.cert_file: is missing\n:4: listeners[0].tls.key_file: is missing"},
 		"tls that is none":            {from: "faces: [osb, admin]", to: "faces: [osb, admin], tls: {cert_file: pw, key_file: pw}", want: ":4: listeners[0].tls: certificate DIR/pw and key DIR/pw: tls: failed to find any PEM data in certificate input"},
 		"address twice":               {from: "  - {address: 127.0.0.1:0, faces: [osb, admin]}", to: "  - {address: '127.0.0.1:80', faces: [osb, admin]}\n  - {address: '127.0.0.1:80', faces: [osb]}", want: ":5: listeners[1].address: is used by another listener"},
-		"no faces":                    {from: ", faces: [osb, admin]}", to: "}\n  - {address: '127.0.0.1:0', faces: [osb, admin]}", want: ":4: listeners[0].faces: is missing: one or more of osb, authn and admin"},
-		"unknown face":                {from: "[osb, admin]", to: "[osb, authz]", want: `:4: listeners[0].faces[1]: "authz" is none of osb, authn, admin`},
+		"no faces":                    {from: ", faces: [osb, admin]}", to: "}\n  - {address: '127.0.0.1:0', faces: [osb, admin]}", want: ":4: listeners[0].faces: is missing: one or more of osb, authn, admin and pki"},
+		"unknown face":                {from: "[osb, admin]", to: "[osb, authz]", want: `:4: listeners[0].faces[1]: "authz" is none of osb, authn, admin, pki`},
+		"pki beside another in clear": {from: "address: 127.0.0.1:0, faces: [osb, admin]", to: "address: 0.0.0.0:80, faces: [pki, osb]", want: ":4: listeners[0]: 0.0.0.0:80 is not a loopback address and has no tls; credentials would travel in clear. Give tls, or insecure: true where something in front does TLS"},
 		"face twice":                  {from: "[osb, admin]", to: "[osb, osb]", want: ":4: listeners[0].faces[1]: is given twice"},
 		"face osb nowhere":            {from: "[osb, admin]", to: "[admin]", want: ":3: listeners: no listener serves the face osb or authn"},
 		"metrics without address":     {from: "metrics: {address: 127.0.0.1:0}", to: "metrics: {pprof: true}", want: ":5: metrics.address: is missing"},
@@ -315,6 +316,18 @@ func TestWarnings(t *testing.T) {
 		if !strings.Contains(all, want) {
 			t.Errorf("no %q in:\n%s", want, all)
 		}
+	}
+}
+
+// What the face pki says is for everybody, in clear.
+func TestPKIInClear(t *testing.T) {
+	t.Parallel()
+	c, err := load(t, strings.Replace(base, "listeners:\n", "listeners:\n  - {address: '0.0.0.0:8081', faces: [pki]}\n", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all := strings.Join(c.Warnings(), "\n"); strings.Contains(all, "8081") {
+		t.Errorf("it is warned of: %s", all)
 	}
 }
 

@@ -46,11 +46,13 @@ type CertificateOptions struct {
 	RefreshEvery time.Duration // of lists, at the latest; 1 h
 	PollEvery    time.Duration // of the trust directory; 3 s
 
-	// IssuedHere reports whether Bindery itself is the authority with this exact key; nil: never.
-	IssuedHere func(issuerKey string) bool
-	Log        *slog.Logger
-	Now        func() time.Time
-	Resolver   *net.Resolver // for CheckHost
+	// Own returns what Bindery's own authorities publish, and an error beside the others' where one cannot answer;
+	// nil: there are none. They are trusted, for bindings that
+	// are pinned to them (see [bindery.Identity.IssuedHere]), and their lists are looked at when a certificate of theirs is.
+	Own      func(ctx context.Context) ([]OwnAuthority, error)
+	Log      *slog.Logger
+	Now      func() time.Time
+	Resolver *net.Resolver // for CheckHost
 }
 
 func (o *CertificateOptions) complete() error {
@@ -105,6 +107,8 @@ type Certificates struct {
 	querySlots chan struct{}
 	large      chan struct{} // large ones among them
 
+	own ownAuthorities
+
 	// stamps are of the files behind trust; only the one who reloads touches them.
 	stamps map[string]stamp
 	// registering guards listFiles, and keeps a new authority from missing a list.
@@ -140,7 +144,7 @@ func NewCertificates(o CertificateOptions) (*Certificates, error) {
 		authorities: make(map[authorityID]*authority),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	if err := errors.Join(c.tidy(), c.reload()); err != nil {
+	if err := errors.Join(c.tidy(), c.meetOwn(c.ctx), c.reload()); err != nil {
 		c.cancel()
 		return nil, err
 	}
@@ -158,7 +162,8 @@ func (c *Certificates) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			_ = c.reload() // it has said so
+			_ = c.meetOwn(ctx) // it has said so
+			_ = c.reload()     // this too
 			c.refreshDue()
 		}
 	}

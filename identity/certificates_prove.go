@@ -48,6 +48,7 @@ type proof struct {
 	until    time.Time
 	identity bindery.Identity
 	paths    []path // at least one
+	own      bool   // Bindery itself issued it
 }
 
 // A path is a way from the certificate to a trusted authority.
@@ -85,6 +86,9 @@ func (c *Certificates) Prove(ctx context.Context, chain []*x509.Certificate, rem
 		}
 		c.proven.put(key, p)
 	}
+	if p.own {
+		c.lookOwn(ctx)
+	}
 	if c.o.Verify {
 		if err := c.current(ctx, p, now); err != nil {
 			return bindery.Identity{}, err
@@ -95,9 +99,7 @@ func (c *Certificates) Prove(ctx context.Context, chain []*x509.Certificate, rem
 			return bindery.Identity{}, err
 		}
 	}
-	who := p.identity
-	who.IssuedHere = c.o.IssuedHere != nil && who.IssuerKey != "" && c.o.IssuedHere(who.IssuerKey)
-	return who, nil
+	return p.identity, nil
 }
 
 // keyOf is of all that was sent: whether a chain can be built depends on it.
@@ -142,6 +144,8 @@ func (c *Certificates) build(chain []*x509.Certificate, now time.Time) (*proof, 
 		return nil, errChain.Because(err)
 	}
 	p.identity.IssuerKey = issuer.Key()
+	p.own = set.own.has(p.identity.IssuerKey)
+	p.identity.IssuedHere = p.own
 	for _, one := range found[:min(len(found), maxPaths)] {
 		var w path
 		for i, cert := range one {
@@ -154,7 +158,7 @@ func (c *Certificates) build(chain []*x509.Certificate, now time.Time) (*proof, 
 			l := newLink(cert, by)
 			if by != nil {
 				c.inUse(by, l.urls)
-				if c.o.OCSP {
+				if c.o.OCSP && !p.own { // its list is as fresh as its answers are
 					l.ocsp = c.responder(cert, one[i+1], by)
 				}
 			}

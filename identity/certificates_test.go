@@ -210,7 +210,7 @@ func TestIdentity(t *testing.T) {
 	mustDo(t, err)
 	w := newWorld(t, []*signer{root}, func(o *identity.CertificateOptions) {
 		o.TrustUnknown = true
-		o.IssuedHere = func(key string) bool { return key == rootName.Key() }
+		o.Own = own(t, root)
 	})
 	who, err := w.prove(t, root.leaf(t, "me").chain())
 	mustDo(t, err)

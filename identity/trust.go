@@ -31,6 +31,7 @@ type trustSet struct {
 	roots, intermediates *x509.CertPool
 	authorities          map[authorityID]*x509.Certificate
 	policies             map[[sha256.Size]byte]*policy // by certificate
+	own                  *ownSet                       // Bindery's own among them
 	size                 int
 }
 
@@ -104,8 +105,9 @@ func (o *CertificateOptions) look() (trustFiles, error) {
 }
 
 // loadTrust reads the authorities and their policies: all of it, or an error.
-func loadTrust(files trustFiles, log *slog.Logger) (*trustSet, error) {
+func loadTrust(files trustFiles, own *ownSet, log *slog.Logger) (*trustSet, error) {
 	set := &trustSet{
+		own:   own,
 		roots: x509.NewCertPool(), intermediates: x509.NewCertPool(),
 		authorities: make(map[authorityID]*x509.Certificate),
 		policies:    make(map[[sha256.Size]byte]*policy),
@@ -123,6 +125,12 @@ func loadTrust(files trustFiles, log *slog.Logger) (*trustSet, error) {
 				certs = append(certs, cert)
 			}
 			stems[sum] = append(stems[sum], strings.TrimSuffix(path, filepath.Ext(path)))
+		}
+	}
+	for _, cert := range own.certificates() {
+		if sum := sha256.Sum256(cert.Raw); stems[sum] == nil {
+			certs = append(certs, cert)
+			stems[sum] = []string{} // it has no file
 		}
 	}
 	set.size = len(certs)

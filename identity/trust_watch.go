@@ -19,8 +19,9 @@ func (c *Certificates) reload() error {
 		delete(stamps, path)
 	}
 	set := c.trust.Load()
-	if set == nil || c.trustBroken() || !maps.Equal(stamps, c.stamps) {
-		next, err := loadTrust(files, c.o.Log)
+	own := c.own.known.Load()
+	if set == nil || c.trustBroken() || set.own != own || !maps.Equal(stamps, c.stamps) {
+		next, err := loadTrust(files, own, c.o.Log)
 		if err != nil {
 			return c.broken(fmt.Errorf("read the trusted authorities: %w", err))
 		}

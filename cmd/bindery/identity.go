@@ -82,6 +82,7 @@ func certificateOptions(s *service, c config.Certificates) identity.CertificateO
 		TrustDir: c.TrustDir, TrustFiles: c.TrustFiles, CacheDir: c.CacheDir,
 		TrustUnknown: c.TrustUnknown, Verify: *c.Verify, RequireCRL: c.RequireCRL, StaleCRL: c.StaleCRL,
 		OCSP: c.OCSP, CheckHost: c.CheckHost, MaxCRLBytes: c.MaxCRLBytes, FetchTimeout: c.FetchTimeout,
+		Own: s.backends.authorities,
 		Log: s.log, Now: time.Now,
 	}
 }

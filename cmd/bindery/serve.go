@@ -19,6 +19,7 @@ import (
 	"bindery/api"
 	"bindery/api/authn"
 	"bindery/api/openapi"
+	"bindery/api/pki"
 	"bindery/config"
 	"bindery/driver"
 	"bindery/store"
@@ -226,6 +227,8 @@ func (s *service) listen() error {
 				faces = append(faces, s.identity.face)
 			case config.FaceAdmin:
 				faces = append(faces, s.engine.admin)
+			case config.FacePKI:
+				faces = append(faces, (&pki.Handler{Publisher: s.backends.publisher}).Face())
 			}
 		}
 		h := &api.Handler{
@@ -254,6 +257,11 @@ func (s *service) listen() error {
 func (s *service) Run(ctx context.Context) error {
 	for _, w := range s.cfg.Warnings() {
 		s.log.Warn(w)
+	}
+	if !s.cfg.Serves(config.FacePKI) {
+		for _, name := range s.backends.publishers() {
+			s.log.Warn("server " + name + ": no listener serves the face pki: nobody learns from this process which certificates were revoked")
+		}
 	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
