@@ -28,7 +28,10 @@ func TestOwnAuthority(t *testing.T) {
 		o.Verify, o.RequireCRL = true, true
 		o.StaleCRL = "refuse"
 		o.Own = func(context.Context) ([]identity.OwnAuthority, error) {
-			return []identity.OwnAuthority{{Chain: ours.pem(), CRL: ours.crl(t, said)}}, failure
+			if failure != nil {
+				return nil, failure
+			}
+			return []identity.OwnAuthority{{Chain: ours.pem(), CRL: ours.crl(t, said)}}, nil
 		}
 	})
 	proves := func(s *signer, here bool) {
