@@ -1,0 +1,145 @@
+package rabbitmq
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"bindery"
+)
+
+// Prepare implements [bindery.AccountDriver].
+func (d *driver) Prepare(spec bindery.InstanceSpec, req bindery.AccountRequest) (bindery.Secret, error) {
+	if err := d.checkName(req.Name); err != nil {
+		return bindery.Secret{}, err
+	}
+	if _, err := d.instance(spec); err != nil {
+		return bindery.Secret{}, err
+	}
+	access, err := parseBindingParameters(req.Parameters)
+	if err != nil {
+		return bindery.Secret{}, err
+	}
+	return newMaterial(access)
+}
+
+// Ensure implements [bindery.AccountDriver]: a new account in two requests, with
+// one more for each limit. Permissions come last; without them a user may log in
+// to no vhost.
+func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account bindery.Account) (bindery.Ensured, error) {
+	plan, err := d.instance(spec)
+	if err != nil {
+		return bindery.Ensured{}, err
+	}
+	if err := d.checkName(account.Name); err != nil {
+		return bindery.Ensured{}, err
+	}
+	m, err := parseMaterial(account.Material)
+	if err != nil {
+		return bindery.Ensured{}, err
+	}
+	ctx, end, err := d.begin(ctx, account.Name)
+	if err != nil {
+		return bindery.Ensured{}, err
+	}
+	defer end()
+	user := putUser(account.Name, m.Password, plan.tags())
+	a, err := d.send(ctx, user, http.StatusCreated, http.StatusNoContent)
+	if err != nil {
+		return bindery.Ensured{}, err
+	}
+	if a.status == http.StatusNoContent {
+		if err := d.reset(ctx, account.Name, user); err != nil {
+			return bindery.Ensured{}, err
+		}
+	}
+	for limit, n := range map[string]int{limitConnections: plan.BindingMaxConnections, limitChannels: plan.BindingMaxChannels} {
+		if n == 0 {
+			continue
+		}
+		if _, err := d.send(ctx, putUserLimit(account.Name, limit, n), http.StatusCreated, http.StatusNoContent); err != nil {
+			return bindery.Ensured{}, err
+		}
+	}
+	_, err = d.send(ctx, putPermissions(spec.Name, account.Name, m.Access == accessReadOnly),
+		http.StatusCreated, http.StatusNoContent)
+	return bindery.Ensured{}, err
+}
+
+// reset makes a user anew that was there, so that no permission, limit or session
+// of before is left. Its sessions end first, while it is there with its new
+// password: where a call is broken off, the next one still sees that there is
+// something to reset.
+func (d *driver) reset(ctx context.Context, name string, user request) error {
+	if err := d.endSessions(ctx, name); err != nil {
+		return err
+	}
+	if err := d.drop(ctx, name); err != nil {
+		return err
+	}
+	_, err := d.send(ctx, user, http.StatusCreated, http.StatusNoContent)
+	return err
+}
+
+// Revoke implements [bindery.AccountDriver].
+func (d *driver) Revoke(ctx context.Context, _ bindery.InstanceSpec, account bindery.Account) error {
+	if err := d.checkName(account.Name); err != nil {
+		return err
+	}
+	ctx, end, err := d.begin(ctx, account.Name)
+	if err != nil {
+		return err
+	}
+	defer end()
+	return d.drop(ctx, account.Name)
+}
+
+// drop deletes a user, and its permissions with it, and then ends its sessions.
+func (d *driver) drop(ctx context.Context, name string) error {
+	if _, err := d.send(ctx, deleteUser(name), http.StatusNoContent, http.StatusNotFound); err != nil {
+		return err
+	}
+	return d.endSessions(ctx, name)
+}
+
+// endSessions closes a user's connections until there are none.
+//
+// A broker closes the connections of a user that is deleted by itself, but
+// afterwards and unseen, and may overlook one that is being opened. The list
+// that is looked at here is the one by which a broker counts connections for its
+// limits: a connection is on it as soon as it may open a channel, and not, as in
+// the statistics, seconds later. One that comes to be listed later passed the
+// check of its vhost before the user was deleted and has no channel yet; channels
+// ask for permissions when they first use something, and there are none.
+func (d *driver) endSessions(ctx context.Context, name string) error {
+	pause := 10 * time.Millisecond
+	for {
+		open, err := d.hasSessions(ctx, name)
+		if err != nil || !open {
+			return err
+		}
+		// The first time a broker says goodbye, and waits for the client to say so
+		// too; the second time it hangs up.
+		if _, err := d.send(ctx, closeConnections(name), http.StatusNoContent); err != nil {
+			return err
+		}
+		if open, err = d.hasSessions(ctx, name); err != nil || !open {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return silent(ctx.Err())
+		}
+		pause = min(2*pause, time.Second)
+	}
+}
+
+func (d *driver) hasSessions(ctx context.Context, name string) (bool, error) {
+	a, err := d.send(ctx, listConnections(name), http.StatusOK)
+	if err != nil {
+		return false, err
+	}
+	names, err := a.names()
+	return len(names) > 0, err
+}
