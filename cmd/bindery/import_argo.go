@@ -17,6 +17,7 @@ import (
 	"bindery/client"
 	"bindery/exchange"
 	"bindery/identity"
+	"bindery/store"
 	"bindery/telemetry"
 )
 
@@ -49,12 +50,15 @@ It opens the store of the configuration itself: an SQLite store must not be in u
 		if file == "" {
 			return usagef("say into the store of which configuration with -c FILE")
 		}
-		service, closeStore, err := openExchange(ctx, s, file)
+		service, opened, err := openExchange(ctx, s, file)
 		if err != nil {
 			return err
 		}
-		i := &argoImport{s: s, o: o, dir: args[0], to: service.Import(exchange.Caller{Name: "bindery import"}, o.dryRun)}
-		return errors.Join(i.run(ctx), closeStore())
+		i := &argoImport{s: s, o: o, dir: args[0], atOnce: 1, to: service.Import(exchange.Caller{Name: "bindery import"}, o.dryRun)}
+		if opened.Sole() {
+			i.atOnce = importedAtOnce
+		}
+		return errors.Join(i.run(ctx), opened.Close())
 	})
 	f := c.Flags()
 	f.StringVarP(&file, "config", "c", "", "the configuration whose store it is")
@@ -67,7 +71,7 @@ It opens the store of the configuration itself: an SQLite store must not be in u
 }
 
 // openExchange opens the identity face's service on the store of a configuration.
-func openExchange(ctx context.Context, s *session, file string) (*exchange.Service, func() error, error) {
+func openExchange(ctx context.Context, s *session, file string) (*exchange.Service, *store.Store, error) {
 	cfg, err := loadConfig(file)
 	if err != nil {
 		return nil, nil, err
@@ -88,12 +92,13 @@ func openExchange(ctx context.Context, s *session, file string) (*exchange.Servi
 	if err != nil {
 		return nil, nil, errors.Join(err, opened.Close())
 	}
-	return service, opened.Close, nil
+	return service, opened, nil
 }
 
 type importOptions struct{ dryRun, allowMissing, all bool }
 
-// importedAtOnce is how many records are taken at a time: the store commits those together.
+// importedAtOnce is how many records are taken at a time where the store commits
+// those together. PostgreSQL takes neighbours for conflicts, and is faster one by one.
 const importedAtOnce = 32
 
 // An argoImport is one run of the command.
@@ -104,6 +109,8 @@ type argoImport struct {
 	to   *exchange.Import
 	seen *repeats
 	bar  *progress
+
+	atOnce int
 
 	files  []collection // those that are there
 	totals []importTotal
@@ -270,7 +277,7 @@ func (i *argoImport) one(ctx context.Context, c collection, line int, r record, 
 			return err
 		}
 	}
-	if i.batch = append(i.batch, j); alone || len(i.batch) >= importedAtOnce {
+	if i.batch = append(i.batch, j); alone || len(i.batch) >= i.atOnce {
 		return i.flush(ctx)
 	}
 	return nil
