@@ -169,7 +169,7 @@ func (d *driver) pushBatch(ctx context.Context, instance string, batch []*change
 			return err
 		}
 	}
-	if ends {
+	if ends && exists {
 		return c.evict(ctx, claims)
 	}
 	return nil
@@ -208,8 +208,12 @@ func (d *driver) removeInstance(ctx context.Context, instance string) error {
 	if err != nil {
 		return err
 	}
-	if claims != nil && len(claims.SigningKeys) > 0 { // nobody stores anything from here on
-		clear(claims.SigningKeys)
+	// Nobody may store anything from here on. Where there is no account, streams of one may
+	// still be there, and a server takes two seconds to look for an account that it has not.
+	if claims == nil || len(claims.SigningKeys) > 0 {
+		if claims, err = newClaims(instance); err != nil {
+			return err
+		}
 		if err := c.push(ctx, claims, d.secrets.Operator); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package nats
 
 import (
 	"context"
+	"encoding/json"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,11 +20,23 @@ import (
 // and the turn of a process that died goes to the next.
 type turn struct {
 	mu      sync.Mutex
+	clock   uint64 // later than every question seen (Lamport's)
 	mine    bool
 	asking  bool
+	stamp   stamp         // of the question asked
 	busy    int           // how many are writing
 	waiting []string      // whom to say yes to when they are done
 	over    chan struct{} // closed when mine ends
+}
+
+// A stamp orders questions.
+type stamp struct {
+	Clock uint64 `json:"clock"`
+	ID    uint64 `json:"id"` // the connection's
+}
+
+func (s stamp) before(o stamp) bool {
+	return s.Clock < o.Clock || s.Clock == o.Clock && s.ID < o.ID
 }
 
 const (
@@ -38,14 +51,15 @@ func (c *conn) turnSubject() string { return subjectPrefix + c.link.server.Insta
 // listen answers others that ask for the turn.
 func (c *conn) listen() error {
 	_, err := c.nc.Subscribe(c.turnSubject(), func(m *natsgo.Msg) {
-		asker, err := strconv.ParseUint(string(m.Data), 10, 64)
-		if err != nil || asker == c.id {
+		var asked stamp
+		if err := json.Unmarshal(m.Data, &asked); err != nil || asked.ID == c.id {
 			return
 		}
 		t := &c.turn
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if t.mine && t.busy > 0 || t.asking && c.id < asker {
+		t.clock = max(t.clock, asked.Clock)
+		if t.mine && t.busy > 0 || t.asking && t.stamp.before(asked) {
 			t.waiting = append(t.waiting, m.Reply)
 			return
 		}
@@ -113,8 +127,12 @@ func (l *link) own(ctx context.Context) (*conn, error) {
 			return c, nil
 		}
 		if over == nil {
-			if err := l.askForTurn(ctx, c); err != nil {
+			ok, err := l.askForTurn(ctx, c)
+			if err != nil {
 				return nil, err
+			}
+			if ok {
+				return c, nil
 			}
 			continue
 		}
@@ -126,38 +144,41 @@ func (l *link) own(ctx context.Context) (*conn, error) {
 	}
 }
 
-// askForTurn makes the turn the connection's, unless it is already.
-func (l *link) askForTurn(ctx context.Context, c *conn) error {
+// askForTurn makes the turn the connection's, and enters: others may be waiting
+// already for it to end. It reports false where somebody else has just done so.
+func (l *link) askForTurn(ctx context.Context, c *conn) (ok bool, err error) {
 	select {
 	case l.asking <- struct{}{}:
 		defer func() { <-l.asking }()
 	case <-ctx.Done():
-		return unavailable(context.Cause(ctx))
+		return false, unavailable(context.Cause(ctx))
 	}
 	t := &c.turn
 	t.mu.Lock()
 	if t.mine {
 		t.mu.Unlock()
-		return nil
+		return false, nil
 	}
-	t.asking = true
+	t.clock++
+	t.asking, t.stamp = true, stamp{t.clock, c.id}
+	question := t.stamp
 	t.mu.Unlock()
 
-	err := c.clear(ctx)
+	err = c.clear(ctx, question)
 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.asking = false
 	if err != nil {
 		c.letGo()
-		return err
+		return false, err
 	}
-	t.mine, t.over = true, make(chan struct{})
-	return nil
+	t.mine, t.busy, t.over = true, t.busy+1, make(chan struct{})
+	return true, nil
 }
 
 // clear returns when all others have said yes, or are no more.
-func (c *conn) clear(ctx context.Context) error {
+func (c *conn) clear(ctx context.Context, question stamp) error {
 	all, err := c.clients(ctx, c.link.system)
 	if err != nil {
 		return err
@@ -171,7 +192,7 @@ func (c *conn) clear(ctx context.Context) error {
 	if len(others) == 0 {
 		return nil
 	}
-	if err := c.askOthers(ctx, others); err != nil {
+	if err := c.askOthers(ctx, question, others); err != nil {
 		return err
 	}
 	if len(others) == 0 {
@@ -191,14 +212,18 @@ func (c *conn) clear(ctx context.Context) error {
 }
 
 // askOthers takes those out of the set that say yes in time.
-func (c *conn) askOthers(ctx context.Context, others map[uint64]bool) error {
+func (c *conn) askOthers(ctx context.Context, question stamp, others map[uint64]bool) error {
+	payload, err := json.Marshal(question)
+	if err != nil {
+		return err
+	}
 	inbox := c.nc.NewInbox()
 	sub, err := c.nc.SubscribeSync(inbox)
 	if err != nil {
 		return c.failed(ctx, "subscribe", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }() // the connection may be gone
-	if err := c.nc.PublishRequest(c.turnSubject(), inbox, []byte(strconv.FormatUint(c.id, 10))); err != nil {
+	if err := c.nc.PublishRequest(c.turnSubject(), inbox, payload); err != nil {
 		return c.failed(ctx, "ask for the turn", err)
 	}
 	patience, cancel := context.WithTimeout(ctx, c.link.server.Timeout/4)
