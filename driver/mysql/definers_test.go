@@ -101,6 +101,9 @@ func TestDefinersMove(t *testing.T) {
 		t.Errorf("views that did not move: got %q, want dead", got)
 	}
 
+	if n := l.count(`SELECT COUNT(*) FROM mysql.procs_priv WHERE Db = ?`, spec.Name); n != 0 {
+		t.Errorf("%d grants on routines are left", n)
+	}
 	// By the name alone, too.
 	l.do(s, `CREATE VIEW late AS SELECT v FROM t`)
 	l.must("revoke", l.driver.Revoke(t.Context(), bindery.InstanceSpec{}, bindery.Account{Name: other.Name}))

@@ -28,6 +28,7 @@ const (
 	errUserLimit       = 1226
 	errNeedsPrivilege  = 1227
 	errNoRoutine       = 1305
+	errReadOnly        = 1290 // or another option of the server that prevents it
 	errInterrupted     = 1317
 	errInvalidView     = 1356
 	errCannotUser      = 1396 // "Operation CREATE USER failed": it exists
@@ -35,6 +36,7 @@ const (
 	errKilledMariaDB   = 1927
 	errKilledMySQL     = 3169
 	errDeniedWithout   = 1698 // a password, although there was one
+	errReadOnlyMySQL   = 1836
 	errStatementTime   = 1969
 	errNoTrigger       = 1360
 	errNoEvent         = 1539
@@ -85,7 +87,7 @@ func failed(doing string, err error) error {
 			!errors.Is(err, errBroken) && !errors.Is(err, sqldriver.ErrBadConn) {
 			return fmt.Errorf("%s: %w", doing, err)
 		}
-	case errDenied, errDatabaseDenied, errNeedsPrivilege:
+	case errDenied, errDatabaseDenied, errNeedsPrivilege, errReadOnly, errReadOnlyMySQL:
 		message = "the database server does not allow it"
 	case errNoConnection, errTooManySessions, errUserLimit:
 		message = "the database server has no connection to spare"

@@ -17,6 +17,7 @@ import (
 	"bindery"
 	"bindery/devserver"
 	"bindery/devserver/servertest"
+	"bindery/driver/mysql"
 )
 
 // In a grant, _ stands for any character: unescaped, one instance's binding would
@@ -346,6 +347,46 @@ func TestReadOnly(t *testing.T) {
 	} {
 		if err := writer.do(t.Context(), sql); number(err) == 0 {
 			t.Errorf("%s: got %v, want that it is denied", sql, err)
+		}
+	}
+}
+
+// A server that takes no changes, a replica, is unavailable, and says so without its own words.
+func TestReadOnlyServer(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, servertest.MySQL(t))
+	spec := l.instance(`{}`)
+	super := l.super()
+	l.do(super, `SET GLOBAL read_only = 1`)
+	account := bindery.Account{Name: l.name()}
+	var err error
+	account.Material, err = l.driver.Prepare(spec, bindery.AccountRequest{Name: account.Name})
+	l.must("prepare", err)
+	_, err = l.driver.Ensure(t.Context(), spec, account)
+	l.wantCode("ensure", err, bindery.CodeUnavailable)
+	l.wantCode("provision", l.driver.Provision(t.Context(), bindery.InstanceSpec{Name: l.name()}), bindery.CodeUnavailable)
+	l.do(super, `SET GLOBAL read_only = 0`)
+	_, err = l.driver.Ensure(t.Context(), spec, account)
+	l.must("ensure", err)
+	l.client(spec, account)
+}
+
+// A plan can ask for what a server does not have: that is nobody's to try again.
+func TestUnknownCharacterSet(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, servertest.SharedMySQL(t))
+	for _, settings := range []string{`{"character_set":"klingon"}`, `{"collation":"klingon_ci"}`, `{"character_set":"latin1","collation":"utf8mb4_bin"}`} {
+		err := l.driver.Provision(t.Context(), bindery.InstanceSpec{Name: l.name(), Settings: []byte(settings)})
+		l.wantCode(settings, err, bindery.CodeUnsupported)
+	}
+	for _, settings := range []string{`{"character_set":""}`, `{"collation":"x'y"}`, `{"max_connection_limit":-1}`, `{"extensions":[]}`, `[]`} {
+		if mysql.Kind.CheckPlan([]byte(settings)) == nil {
+			t.Errorf("plan settings %s: no error", settings)
+		}
+	}
+	for _, settings := range []string{`{"max_connections":0}`, `{"max_connections":101}`, `{"database":"x"}`} {
+		if mysql.Kind.CheckServer([]byte(settings)) == nil {
+			t.Errorf("server settings %s: no error", settings)
 		}
 	}
 }
