@@ -17,6 +17,12 @@ type material struct {
 	ConnectionLimit int    `json:"connection_limit,omitempty"` // 0: the plan's
 }
 
+// details are what is kept of an account: where to look for what it stored, should
+// the instance not be known any more.
+type details struct {
+	Database string `json:"database"`
+}
+
 // Prepare implements [bindery.AccountDriver].
 func (d *driver) Prepare(spec bindery.InstanceSpec, req bindery.AccountRequest) (bindery.Secret, error) {
 	settings, err := parsePlan(spec.Settings)
@@ -95,5 +101,6 @@ func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account 
 	if err != nil {
 		return bindery.Ensured{}, failed("make an account", err)
 	}
-	return bindery.Ensured{}, nil
+	made, err := json.Marshal(details{Database: spec.Name})
+	return bindery.Ensured{Details: made}, err
 }

@@ -2,6 +2,7 @@ package mysql
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,7 +28,7 @@ func (d *driver) Revoke(ctx context.Context, spec bindery.InstanceSpec, account 
 		return failed("revoke", err)
 	}
 	defer end()
-	databases, err := d.databases(ctx, spec.Name, account.Name)
+	databases, err := d.databases(ctx, spec.Name, account)
 	if err != nil {
 		return failed("find the database of an account", err)
 	}
@@ -59,22 +60,27 @@ func (d *driver) Revoke(ctx context.Context, spec bindery.InstanceSpec, account 
 }
 
 // databases are those in which an account may have made something: the
-// instance's, or, where that is not known, those that it has rights on.
-func (d *driver) databases(ctx context.Context, instance, name string) ([]string, error) {
+// instance's, or, where that is not known, those that it was made for or has rights on.
+func (d *driver) databases(ctx context.Context, instance string, account bindery.Account) ([]string, error) {
 	if instance != "" {
 		return []string{instance}, nil
 	}
-	results, err := d.pool.exec(ctx, databasesOf(name))
+	var known details
+	if len(account.Details) > 0 {
+		if err := json.Unmarshal(account.Details, &known); err != nil {
+			return nil, err
+		}
+	}
+	results, err := d.pool.exec(ctx, databasesOf(account.Name))
 	if err != nil {
 		return nil, err
 	}
-	var names []string
+	names := []string{known.Database}
 	for _, row := range results[0].rows {
-		if database := unpattern(row[0]); d.checkName(database) == nil {
-			names = append(names, database)
-		}
+		names = append(names, unpattern(row[0]))
 	}
-	return names, nil
+	slices.Sort(names)
+	return slices.DeleteFunc(slices.Compact(names), func(name string) bool { return d.checkName(name) != nil }), nil
 }
 
 // disown moves everything away from an account that nobody can use any more
