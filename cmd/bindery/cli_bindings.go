@@ -164,14 +164,28 @@ func rotateCommand(st streams) *cobra.Command {
 	var what target
 	var w waiting
 	var key string
+	var all campaign
 	c, s := command(st, &cobra.Command{
 		Use:   "rotate INSTANCE BINDING [NEW]",
-		Short: "Make a binding's successor and print its credentials",
+		Short: "Make a binding's successor and print its credentials; or those of all bindings",
 		Long: "Rotate makes a new binding like an existing one, with a credential of its own. Both\nwork until the old one is removed with unbind. Without NEW the successor of web is\nweb-2, of web-2 web-3.\n\n" +
-			credentialsHelp + "\n\n" + idsHelp,
-		Example: "  bindery rotate orders web\n  bindery unbind orders web",
-		Args:    exactly(2, 3),
+			campaignHelp + "\n\n" + credentialsHelp + "\n\n" + idsHelp,
+		Example: `  bindery rotate orders web
+  bindery unbind orders web
+  bindery rotate --all --service redis --rate 10`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if all.all {
+				return exactly(0, 0)(cmd, args)
+			}
+			return exactly(2, 3)(cmd, args)
+		},
 	}, func(ctx context.Context, s *session, args []string) error {
+		if all.all {
+			return all.run(ctx, s, what, w)
+		}
+		if all.unbindOld || all.before != "" {
+			return usagef("--unbind-old and --before go with --all")
+		}
 		old, err := s.binding(args[0], args[1], "rotating")
 		if err != nil {
 			return err
@@ -200,6 +214,7 @@ func rotateCommand(st streams) *cobra.Command {
 		s.note("the old one still works; when nobody uses it any more: bindery unbind %s %s", args[0], args[1])
 		return nil
 	}, "env")
+	all.flags(c)
 	keyFlag(c, &key)
 	w.flags(c)
 	what.flags(c, s, notKnown)

@@ -7,6 +7,7 @@ import "github.com/spf13/cobra"
 func clientCommands(st streams) []*cobra.Command {
 	return []*cobra.Command{
 		catalogCommand(st),
+		describeCommand(st),
 		provisionCommand(st),
 		updateCommand(st),
 		deprovisionCommand(st),

@@ -24,11 +24,14 @@ func credentialSchema(_ json.RawMessage, aliases []string) json.RawMessage {
 		{Name: "sslmode", Doc: "disable, require or verify-full, as libpq means them."},
 		{Name: "sslrootcert", Doc: "The CA of the server's certificate, PEM.", Optional: true},
 	}
-	if slices.Contains(aliases, aliasJDBC) {
+	if slices.Contains(aliases, aliasJDBC) || slices.Contains(aliases, aliasSpring) {
 		keys = append(keys, bindery.CredentialKey{Name: "jdbcUrl", Doc: "As jdbc-url."})
 	}
 	if slices.Contains(aliases, aliasMinibroker) {
 		keys = append(keys, bindery.CredentialKey{Name: "Protocol", Doc: "postgresql"})
+	}
+	if slices.Contains(aliases, aliasSteeltoe) {
+		keys = append(keys, bindery.CredentialKey{Name: "name", Doc: "As database."})
 	}
 	return bindery.CredentialSchema(keys...)
 }

@@ -22,7 +22,7 @@ var Kind = bindery.Kind{
 
 	CredentialSchema: credentialSchema,
 
-	Aliases: []string{aliasJDBC, aliasMinibroker},
+	Aliases: []string{aliasJDBC, aliasMinibroker, aliasSpring, aliasSteeltoe},
 	Tags:    []string{"postgresql", "postgres", "relational"},
 }
 

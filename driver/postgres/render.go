@@ -10,10 +10,12 @@ import (
 	"bindery"
 )
 
-// The alias sets: keys with capitals that some clients read.
+// The alias sets: keys that some clients read besides.
 const (
 	aliasJDBC       = "jdbc"
 	aliasMinibroker = "minibroker"
+	aliasSpring     = "spring" // java-cfenv; Spring Cloud Bindings finds all it reads without
+	aliasSteeltoe   = "steeltoe"
 )
 
 // Render implements [bindery.AccountDriver].
@@ -59,11 +61,14 @@ func (d *driver) Render(spec bindery.InstanceSpec, account bindery.Account) (bin
 	if d.public.TLS && d.public.CA != "" {
 		object["sslrootcert"] = d.public.CA
 	}
-	if slices.Contains(spec.Aliases, aliasJDBC) {
+	if slices.Contains(spec.Aliases, aliasJDBC) || slices.Contains(spec.Aliases, aliasSpring) {
 		object["jdbcUrl"] = jdbc
 	}
 	if slices.Contains(spec.Aliases, aliasMinibroker) {
 		object["Protocol"] = "postgresql"
+	}
+	if slices.Contains(spec.Aliases, aliasSteeltoe) {
+		object["name"] = spec.Name
 	}
 	return bindery.Credential{
 		Object:    object,

@@ -29,5 +29,11 @@ func credentialSchema(settings json.RawMessage, aliases []string) json.RawMessag
 			bindery.CredentialKey{Name: "redis-password", Doc: "As password."},
 			bindery.CredentialKey{Name: "redis-uri", Doc: "As uri."})
 	}
+	if slices.Contains(aliases, aliasSpring) {
+		keys = append(keys, bindery.CredentialKey{Name: "ssl", Doc: "Whether it wants TLS.", Type: "boolean"})
+	}
+	if slices.Contains(aliases, aliasSteeltoe) {
+		keys = append(keys, bindery.CredentialKey{Name: "hostname", Doc: "As host."})
+	}
 	return bindery.CredentialSchema(keys...)
 }

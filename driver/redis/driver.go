@@ -30,7 +30,7 @@ var Kind = bindery.Kind{
 		return slices.Clone(noParameters), slices.Clone(noParameters), slices.Clone(bindingParameters)
 	},
 	CredentialSchema: credentialSchema,
-	Aliases:          []string{aliasMinibroker},
+	Aliases:          []string{aliasMinibroker, aliasSpring, aliasSteeltoe},
 	Tags:             []string{"redis", "cache", "key-value"},
 }
 

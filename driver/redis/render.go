@@ -9,8 +9,12 @@ import (
 	"bindery"
 )
 
-// aliasMinibroker is the alias set with the keys of Minibroker's credentials.
-const aliasMinibroker = "minibroker"
+// The alias sets: keys that some clients read besides.
+const (
+	aliasMinibroker = "minibroker" // Minibroker's
+	aliasSpring     = "spring"     // Spring Cloud Bindings, which reads url too
+	aliasSteeltoe   = "steeltoe"
+)
 
 // Render implements [bindery.AccountDriver].
 func (d *driver) Render(spec bindery.InstanceSpec, account bindery.Account) (bindery.Credential, error) {
@@ -51,6 +55,12 @@ func (d *driver) Render(spec bindery.InstanceSpec, account bindery.Account) (bin
 		object["Protocol"] = scheme
 		object["redis-password"] = password
 		object["redis-uri"] = uri
+	}
+	if slices.Contains(spec.Aliases, aliasSpring) {
+		object["ssl"] = public.TLS
+	}
+	if slices.Contains(spec.Aliases, aliasSteeltoe) {
+		object["hostname"] = public.Host
 	}
 	return bindery.Credential{
 		Object: object,
