@@ -339,3 +339,11 @@ func (s *session) Alive(ctx context.Context) error {
 
 func (s *session) Close() error { return s.c.Close() }
 
+
+func quoted(s string) []byte {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
