@@ -60,7 +60,7 @@ func bareRequest(ctx context.Context, c *http.Client, r *devserver.RabbitMQ, met
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // read only
+	defer func() { _ = resp.Body.Close() }() // read only
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode/100 != 2 {
 		return fmt.Errorf("%s %s: %s %w", method, path, resp.Status, err)
 	}

@@ -138,7 +138,7 @@ func connect(c bindery.Credential, vhost string) (*amqp.Connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer raw.Close() //nolint:errcheck // nothing is left to be sent
+	defer func() { _ = raw.Close() }() // nothing is left to be sent
 	if config.TLSClientConfig != nil {
 		raw = tls.Client(raw, config.TLSClientConfig)
 	}

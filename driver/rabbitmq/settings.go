@@ -39,7 +39,7 @@ func parseServerSettings(raw json.RawMessage) (serverSettings, error) {
 			if err == nil {
 				host, port, err = net.SplitHostPort(s.AMQPAddress)
 			}
-			if _, ok := portNumber(port); err != nil || host == "" || !ok {
+			if err != nil || host == "" || !isPort(port) {
 				return "must be host:port"
 			}
 			return ""
@@ -60,9 +60,9 @@ func parseServerSettings(raw json.RawMessage) (serverSettings, error) {
 	return s, err
 }
 
-func portNumber(s string) (int, bool) {
+func isPort(s string) bool {
 	n, err := strconv.ParseUint(s, 10, 16)
-	return int(n), err == nil && n > 0 //nolint:gosec // 16 bits
+	return err == nil && n > 0
 }
 
 // A plan is a plan's settings; a limit of 0 is none.
@@ -203,7 +203,7 @@ const (
 // Bindery's own host.
 func completePublic(server *bindery.Server) (host string, err error) {
 	host, port, err := net.SplitHostPort(server.Address)
-	if _, ok := portNumber(port); err != nil || host == "" || !ok {
+	if err != nil || host == "" || !isPort(port) {
 		return "", bindery.Errorf(bindery.CodeInvalid, "the address must be host:port").Because(err)
 	}
 	if server.Public.Host == "" {
