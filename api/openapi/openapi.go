@@ -15,7 +15,7 @@ import (
 var files embed.FS
 
 // names are the parts, the one with the title first.
-var names = []string{"bindery.yaml", "osb.yaml", "authn.yaml", "admin.yaml"}
+var names = []string{"bindery.yaml", "osb.yaml", "authn.yaml", "admin.yaml", "pki.yaml"}
 
 // Document returns the parts as one JSON document.
 func Document() ([]byte, error) {
