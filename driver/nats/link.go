@@ -170,7 +170,7 @@ func (l *link) connect(ctx context.Context, name string, options ...natsgo.Optio
 		if nc != nil {
 			nc.Close()
 		}
-		return nil, nil, err
+		return nil, nil, errors.Join(err, d.err) // the library keeps that to itself
 	}
 	return nc, d.conn, nil
 }
@@ -180,19 +180,17 @@ type dialer struct {
 	ctx  context.Context //nolint:containedctx // the library's dialers get none
 	mu   sync.Mutex
 	conn net.Conn
+	err  error
 }
 
 // Dial implements [natsgo.CustomDialer].
 func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	var nd net.Dialer
 	c, err := nd.DialContext(d.ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.conn = c
-	return c, nil
+	d.conn, d.err = c, err
+	return c, err
 }
 
 func (d *dialer) hangUp() {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/nats-io/jwt/v2"
+	natsgo "github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
 	"bindery"
@@ -56,7 +57,25 @@ func (c *conn) try(ctx context.Context, operator nkeys.KeyPair) error {
 	if _, err := c.clients(ctx, c.link.system); err != nil {
 		return err
 	}
-	return c.kick(ctx, 1<<62)
+	if err := c.kick(ctx, 1<<62); err != nil {
+		return err
+	}
+	// A name that the server refuses before it does anything.
+	_, err = c.request(ctx, purgeSubject("a/b"), nil)
+	if err != nil && !errors.Is(err, natsgo.ErrNoResponders) {
+		return err
+	}
+	// Without a reply to send to, the server lists nothing; but says if it may not be asked.
+	if err := c.nc.Publish(packSubject, nil); err != nil {
+		return c.failed(ctx, packSubject, err)
+	}
+	if err := c.nc.FlushWithContext(ctx); err != nil {
+		return c.failed(ctx, packSubject, err)
+	}
+	if err := c.nc.LastError(); err != nil {
+		return unavailable(err)
+	}
+	return nil
 }
 
 // decodeStats reads a server's STATSZ.
