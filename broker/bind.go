@@ -123,7 +123,7 @@ func (b *Broker) bound(ctx context.Context, c Caller, r BindRequest, parameters 
 	switch {
 	case !same:
 		return Result{}, bindery.Errorf(bindery.CodeConflict, "service binding %q exists with other attributes", r.BindingID)
-	case have.State == bindery.StateRemoving || removing(s.instance):
+	case have.State == bindery.StateRemoving || removing(s.instance) || have.State == bindery.StateReady && b.expired(have):
 		return Result{}, errBusy
 	case have.State == bindery.StateCreating:
 		var running bindery.Operation
@@ -227,7 +227,7 @@ func (b *Broker) draft(ctx context.Context, c Caller, r BindRequest, parameters 
 // inherit takes what a rotation does not say from the predecessor (OSB 2.17:
 // the body may hold nothing else).
 func inherit(r *BindRequest, parameters *bindery.Secret, p *bindery.Binding, i bindery.Instance, b *Broker) error {
-	if p == nil || p.State != bindery.StateReady || !p.Expires.IsZero() && !b.Now().Before(p.Expires) {
+	if p == nil || p.State != bindery.StateReady || b.expired(*p) {
 		return bindery.Errorf(bindery.CodeInvalid, "predecessor_binding_id %q names no binding of this instance that could be rotated", r.Predecessor)
 	}
 	if r.OfferingID == "" {

@@ -88,7 +88,7 @@ func (b *Broker) expire(ctx context.Context, row int64) error {
 	err = b.Store.Update(ctx, func(tx bindery.Tx) error {
 		op, old = bindery.Operation{}, bindery.Operation{}
 		binding, err := tx.Bindings().Get(ctx, row)
-		if err != nil || binding.State != bindery.StateReady || binding.Expires.IsZero() || b.Now().Before(binding.Expires) {
+		if err != nil || binding.State != bindery.StateReady || !b.expired(binding) {
 			return err // another process was faster
 		}
 		if j.instance, err = tx.Instances().Get(ctx, binding.InstanceRow); err != nil {

@@ -29,7 +29,7 @@ func (b *Broker) Binding(ctx context.Context, c Caller, instanceID, bindingID st
 		}
 		return j.load(ctx, tx, j.binding.InstanceRow)
 	})
-	if bindery.CodeOf(err) == bindery.CodeNotFound || err == nil && (j.binding.State != bindery.StateReady || removing(j.instance)) {
+	if bindery.CodeOf(err) == bindery.CodeNotFound || err == nil && (j.binding.State != bindery.StateReady || removing(j.instance) || b.expired(j.binding)) {
 		return Result{}, unknownBinding(bindingID)
 	}
 	if err != nil {

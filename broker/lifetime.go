@@ -49,6 +49,11 @@ func askedLifetime(text json.RawMessage, most time.Duration) (time.Duration, err
 	return d, nil
 }
 
+// expired reports whether a binding's time has come: it is about to be removed.
+func (b *Broker) expired(of bindery.Binding) bool {
+	return !of.Expires.IsZero() && !b.Now().Before(of.Expires)
+}
+
 // sooner gives a binding whose credential ends by itself before its time that end.
 func sooner(p *bindery.Plan, b bindery.Binding, expires time.Time) bindery.Binding {
 	if expires.IsZero() || !b.Expires.IsZero() && !expires.Before(b.Expires) {

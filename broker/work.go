@@ -158,6 +158,9 @@ func (b *Broker) outrun(ctx context.Context, d bindery.Driver, j *job, o bindery
 	}
 	for _, a := range accounts {
 		if err == nil && (a.State == bindery.AccountRemoving || a.State == bindery.AccountGone || a.State.Pending()) {
+			if a.Row == j.account.Row && a.Material.Empty() {
+				a.Material = j.account.Material // it was proven dead, and is alive again
+			}
 			err = d.Revoke(ctx, Spec(j.instance, j.plan), a)
 		}
 	}

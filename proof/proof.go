@@ -52,9 +52,8 @@ type Prover struct {
 	Store bindery.Store
 	// Drivers are those of all configured servers, by name.
 	Drivers func() map[string]bindery.Driver
-	// Spec is what a driver is told of an instance, a removed one too; ok is false
-	// where its plan is not configured.
-	Spec func(bindery.Instance) (_ bindery.InstanceSpec, ok bool)
+	// Spec is what a driver is told of an instance, a removed one too.
+	Spec func(bindery.Instance) bindery.InstanceSpec
 	// Busy reports whether a server has operations to work on.
 	Busy func(server string) bool
 	Now  func() time.Time
@@ -317,7 +316,6 @@ func counted(silent int, v verdict) int {
 var (
 	errNoServer = bindery.Errorf(bindery.CodeUnavailable, "its server is not configured")
 	errNoProver = bindery.Errorf(bindery.CodeUnsupported, "its driver cannot prove anything")
-	errNoPlan   = bindery.Errorf(bindery.CodeUnavailable, "its plan is not configured")
 	errPanic    = bindery.Errorf(bindery.CodeInternal, "its driver panicked")
 )
 
@@ -336,10 +334,7 @@ func (p *Prover) one(ctx context.Context, server string, d bindery.Driver, s sus
 	if !ok {
 		return verdict{err: errNoProver}
 	}
-	spec, ok := p.Spec(s.instance)
-	if !ok {
-		return verdict{err: errNoPlan}
-	}
+	spec := p.Spec(s.instance)
 	if v.proof, v.err = prover.Prove(ctx, spec, s.Account); !errors.Is(v.err, bindery.ErrAlive) {
 		return v
 	}

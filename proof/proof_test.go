@@ -72,7 +72,7 @@ func newWorld(t *testing.T, set ...func(*world)) *world {
 	w.prover = &proof.Prover{
 		Store: w.store, Busy: w.Queue.Busy, Now: time.Now, Log: brokertest.Log(t),
 		Drivers: func() map[string]bindery.Driver { return map[string]bindery.Driver{"r": w.driver} },
-		Spec:    func(i bindery.Instance) (bindery.InstanceSpec, bool) { return broker.Spec(i, plan), true },
+		Spec:    func(i bindery.Instance) bindery.InstanceSpec { return broker.Spec(i, plan) },
 		Tried: func(_, outcome string) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

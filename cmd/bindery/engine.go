@@ -82,12 +82,12 @@ func newProver(s *service, st bindery.Store, q *queue.Queue) *proof.Prover {
 			}
 			return out
 		},
-		Spec: func(i bindery.Instance) (bindery.InstanceSpec, bool) {
+		Spec: func(i bindery.Instance) bindery.InstanceSpec {
 			_, plan := s.catalog.Load().Plan(i.OfferingID, i.PlanID)
-			if plan == nil {
-				return bindery.InstanceSpec{}, false
+			if plan == nil { // it may go when its last instance did
+				return bindery.InstanceSpec{Name: i.Name}
 			}
-			return broker.Spec(i, plan), true
+			return broker.Spec(i, plan)
 		},
 		Pending: func(backlog []bindery.Backlog) {
 			var names []string
