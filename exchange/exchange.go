@@ -221,6 +221,7 @@ func (s *Service) purgeAll(ctx context.Context) {
 		case <-s.purge:
 		}
 		for n := 1; n > 0 && ctx.Err() == nil; {
+			began := time.Now()
 			err := s.store.Update(ctx, func(tx bindery.Tx) (err error) {
 				n, err = tx.ServiceTypes().Purge(ctx, purgeChunk)
 				return err
@@ -230,6 +231,11 @@ func (s *Service) purgeAll(ctx context.Context) {
 				if ctx.Err() == nil {
 					s.o.Log.WarnContext(ctx, "removing what deleted service types left", "error", err.Error())
 				}
+			}
+			// Half of the time is left to others, who wait for the same disk.
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Since(began)):
 			}
 		}
 		again.Reset(purgeAgain)
