@@ -82,6 +82,7 @@ var helpers = []string{
 var moreForTests = map[string][]string{
 	"api/admin": {"store"},
 	"api/authn": {"store"},
+	"api/pki":   {"driver/mtls", "store"},
 	"exchange":  {"store"},
 	"broker":    {"broker/brokertest", "driver/given", "driver/oauth", "driver/redis"},
 	"queue":     {"store"},
