@@ -80,7 +80,7 @@ var helpers = []string{
 // moreForTests are tests that need a part's real neighbour: there are no mocks
 // of our own interfaces.
 var moreForTests = map[string][]string{
-	"api/admin": {"store"},
+	"api/admin": {"store", "broker", "broker/brokertest", "driver/given"},
 	"api/authn": {"store"},
 	"api/pki":   {"driver/mtls", "store"},
 	"exchange":  {"store"},
