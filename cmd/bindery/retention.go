@@ -11,6 +11,8 @@ import (
 
 const (
 	pruneEvery = time.Hour
+	// longestList is longer than a revocation list can live.
+	longestList = 62 * 24 * time.Hour
 	// pruneBatch bounds one transaction: others wait for it.
 	pruneBatch = 500
 )
@@ -49,6 +51,9 @@ func (p *pruner) prune(ctx context.Context) error {
 		},
 		func(tx bindery.Tx) (int, error) {
 			return tx.Events().Prune(ctx, now.Add(-p.retention.Events), pruneBatch)
+		},
+		func(tx bindery.Tx) (int, error) { // what has expired is on no list any more
+			return tx.Certificates().Prune(ctx, now.Add(-max(p.retention.Operations, longestList)), pruneBatch)
 		},
 		func(tx bindery.Tx) (int, error) {
 			return tx.Authentications().Prune(ctx, now.Add(-p.retention.Authentications), pruneBatch)
