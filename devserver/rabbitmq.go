@@ -356,7 +356,7 @@ func (r *RabbitMQ) send(ctx context.Context, method, path, body string) error {
 	switch {
 	case resp.StatusCode/100 == 2:
 		return nil
-	case resp.StatusCode >= 500: // while it starts
+	case resp.StatusCode >= 500, resp.StatusCode == http.StatusNotFound: // while it starts
 		return fmt.Errorf("%w: %s: %s", errNotYet, resp.Status, said)
 	}
 	return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, said)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -71,6 +72,9 @@ func TestRabbitMQKeepsItsData(t *testing.T) {
 			t.Fatalf("the vhost after %s: %d", after, code)
 		}
 	}
+	if programs := runningIn(t, r.Dir()); len(programs) != 1 {
+		t.Errorf("there run %q, want the emulator alone", programs)
+	}
 	must(t, r.Kill())
 	if programs := runningIn(t, r.Dir()); len(programs) > 0 {
 		t.Errorf("after a kill there still run %q", programs)
@@ -93,9 +97,9 @@ func TestRabbitMQKeepsItsData(t *testing.T) {
 	}
 }
 
-// runningIn returns the programs that run in a directory: the port mapper of
-// Erlang would be one, as would be what the emulator starts. Its small helpers
-// end by themselves, when they notice that it is gone.
+// runningIn returns the programs that run in a directory, or have it as their
+// home, as Erlang's port mapper would that leaves the directory. The emulator's
+// small helpers end by themselves, when they notice that it is gone.
 func runningIn(t *testing.T, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir("/proc")
@@ -105,12 +109,15 @@ func runningIn(t *testing.T, dir string) []string {
 		if _, err := strconv.Atoi(e.Name()); err != nil {
 			continue
 		}
-		cwd, err := os.Readlink(filepath.Join("/proc", e.Name(), "cwd"))
-		if err != nil || cwd != dir {
+		// A process that has ended meanwhile, or is somebody else's, cannot be read.
+		cwd, _ := os.Readlink(filepath.Join("/proc", e.Name(), "cwd"))
+		env, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
+		if cwd != dir && !slices.Contains(strings.Split(string(env), "\x00"), "HOME="+dir) {
 			continue
 		}
 		exe, err := os.Readlink(filepath.Join("/proc", e.Name(), "exe"))
-		if err == nil && !strings.HasSuffix(exe, "/erl_child_setup") && !strings.HasSuffix(exe, "/inet_gethost") {
+		helper := strings.HasSuffix(exe, "/erl_child_setup") || strings.HasSuffix(exe, "/inet_gethost") || strings.HasSuffix(exe, "sh")
+		if err == nil && !helper {
 			programs = append(programs, exe)
 		}
 	}

@@ -284,7 +284,17 @@ func (d *driver) Ping(ctx context.Context) error {
 			return bindery.Errorf(bindery.CodeUnavailable, "the RabbitMQ server cannot be administered").Because(err)
 		}
 	}
-	// Whoever knows the well-known password of guest needs no binding.
+	return d.refuseGuest(ctx)
+}
+
+// refuseGuest looks for the user guest of a new broker, whose password everybody
+// knows: whoever has that needs no binding. Where there is none nothing is tried,
+// which would fill the broker's log.
+func (d *driver) refuseGuest(ctx context.Context) error {
+	a, err := d.send(ctx, getUser("guest"), http.StatusOK, http.StatusNotFound)
+	if err != nil || a.status == http.StatusNotFound {
+		return err
+	}
 	a, err = d.fence.client.do(ctx, whoami(), credential{"guest", bindery.NewSecret("guest")})
 	if err != nil {
 		return silent(err)

@@ -182,24 +182,34 @@ func (s *session) Write(ctx context.Context, key, value string) error {
 	})
 }
 
-// publish sends a message to a queue and waits until the broker has it.
+// publish sends a message to a queue, through the exchange that has no name.
 func publish(ctx context.Context, ch *amqp.Channel, queue, value string) error {
+	return publishTo(ctx, ch, "", queue, value)
+}
+
+// publishTo sends a message to an exchange and waits until the broker has it, or
+// has closed the channel.
+func publishTo(ctx context.Context, ch *amqp.Channel, exchange, key, value string) error {
 	if err := ch.Confirm(false); err != nil {
 		return err
 	}
-	confirmed, err := ch.PublishWithDeferredConfirmWithContext(ctx, "", queue, true, false,
+	closed := ch.NotifyClose(make(chan *amqp.Error, 1))
+	confirmed, err := ch.PublishWithDeferredConfirmWithContext(ctx, exchange, key, false, false,
 		amqp.Publishing{DeliveryMode: amqp.Persistent, Body: []byte(value)})
 	if err != nil {
 		return err
 	}
-	// A channel that the broker ends never confirms.
-	closed := ch.NotifyClose(make(chan *amqp.Error, 1))
 	select {
 	case <-confirmed.Done():
-		if !confirmed.Acked() {
+		if confirmed.Acked() {
+			return nil
+		}
+		select {
+		case err := <-closed:
+			return fmt.Errorf("the channel was closed: %w", err)
+		case <-time.After(time.Second):
 			return errors.New("the message was not taken")
 		}
-		return nil
 	case err := <-closed:
 		return fmt.Errorf("the channel was closed: %w", err)
 	case <-ctx.Done():

@@ -269,6 +269,41 @@ func TestLimits(t *testing.T) {
 	must(t, errors.Join(s.Close(), other.Close()))
 }
 
+// A read-only account changes nothing but what reading changes: it takes messages.
+func TestReadOnlyTakesAndNoMore(t *testing.T) {
+	t.Parallel()
+	_, d, spec := fresh(t, "less10", `{}`)
+	_, writer := account(t, d, spec, 2, `{}`)
+	_, reader := account(t, d, spec, 3, `{"access":"read-only"}`)
+	w, err := login(t.Context(), writer)
+	must(t, err)
+	must(t, w.Write(t.Context(), "q", "v"))
+	s, err := login(t.Context(), reader)
+	must(t, err)
+	for what, try := range map[string]func(*amqp.Channel) error{
+		"publish to a queue":      func(ch *amqp.Channel) error { return publish(t.Context(), ch, "q", "x") },
+		"publish to an exchange":  func(ch *amqp.Channel) error { return publishTo(t.Context(), ch, "amq.topic", "k", "x") },
+		"declare a queue":         func(ch *amqp.Channel) error { _, err := ch.QueueDeclare("", false, true, true, false, nil); return err },
+		"declare an exchange":     func(ch *amqp.Channel) error { return ch.ExchangeDeclare("e", "fanout", false, true, false, false, nil) },
+		"bind a queue":            func(ch *amqp.Channel) error { return ch.QueueBind("q", "k", "amq.direct", false, nil) },
+		"delete a queue":          func(ch *amqp.Channel) error { _, err := ch.QueueDelete("q", false, false, false); return err },
+		"bind exchanges together": func(ch *amqp.Channel) error { return ch.ExchangeBind("amq.fanout", "", "amq.direct", false, nil) },
+	} {
+		err := s.(*session).channel(try)
+		if said, ok := errors.AsType[*amqp.Error](err); !ok || said.Code != amqp.AccessRefused {
+			t.Errorf("%s: got %v, want that access is refused", what, err)
+		}
+	}
+	must(t, s.(*session).channel(func(ch *amqp.Channel) error {
+		m, ok, err := ch.Get("q", true)
+		if err == nil && (!ok || string(m.Body) != "v") {
+			err = errors.New("the message is not there")
+		}
+		return err
+	}))
+	must(t, errors.Join(s.Close(), w.Close()))
+}
+
 // A binding is nobody in the management API, unless its plan says otherwise; and
 // then it may still not make policies, users or shovels.
 func TestManagementIsForPlansThatAllowIt(t *testing.T) {
