@@ -3,7 +3,8 @@
 // package, which they must leave as it was.
 //
 // Where a program is missing the test is skipped; with BINDERY_TEST_ALL=1, as in
-// `make test`, it fails.
+// `make test`, it fails. With a major version in BINDERY_TEST_POSTGRES, such as 12,
+// tests find that PostgreSQL and no other, which is their oldest.
 //
 // A package that shares servers says so once:
 //
@@ -16,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -216,7 +218,11 @@ func Check(t testing.TB, err error) {
 }
 
 var installed = sync.OnceValue(func() []devserver.PostgresBinaries {
-	return devserver.FindPostgres(inRepository("postgres", "*", "bin")...)
+	found := devserver.FindPostgres(inRepository("postgres", "*", "bin")...)
+	if only := os.Getenv("BINDERY_TEST_POSTGRES"); only != "" {
+		found = slices.DeleteFunc(found, func(b devserver.PostgresBinaries) bool { return strconv.Itoa(b.Version) != only })
+	}
+	return found
 })
 
 // inRepository finds what scripts/install-servers has put into the repository
