@@ -80,15 +80,16 @@ var helpers = []string{
 // moreForTests are tests that need a part's real neighbour: there are no mocks
 // of our own interfaces.
 var moreForTests = map[string][]string{
-	"api/admin": {"store", "broker", "broker/brokertest", "driver/given"},
-	"api/authn": {"store"},
-	"api/pki":   {"driver/mtls", "store"},
-	"exchange":  {"store"},
-	"broker":    {"broker/brokertest", "driver/given", "driver/oauth", "driver/redis"},
-	"queue":     {"store"},
-	"proof":     {"broker/brokertest", "broker", "driver/redis"},
-	"reconcile": {"broker/brokertest", "broker", "driver/redis", "driver/postgres"},
-	"client":    {"api", "api/osb", "api/admin"},
+	"api/admin":   {"store", "broker", "broker/brokertest", "driver/given"},
+	"api/authn":   {"store"},
+	"api/pki":     {"driver/mtls", "store"},
+	"exchange":    {"store"},
+	"broker":      {"broker/brokertest", "driver/given", "driver/oauth", "driver/redis"},
+	"queue":       {"store"},
+	"driver/mtls": {"api", "api/pki", "store"},
+	"proof":       {"broker/brokertest", "broker", "driver/redis"},
+	"reconcile":   {"broker/brokertest", "broker", "driver/redis", "driver/postgres"},
+	"client":      {"api", "api/osb", "api/admin"},
 }
 
 // onlyHelpers may be imported by tests, by each other, and by programs that start servers.

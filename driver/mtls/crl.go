@@ -72,25 +72,21 @@ func (d *driver) window(now time.Time) (start time.Time, length time.Duration) {
 // revoked before the call; otherwise, everything older than a second.
 func (d *driver) list(ctx context.Context, fresh bool) (*list509, error) {
 	asked := d.now()
-	for {
-		// What another one finds while we wait for our turn is as good.
-		if l := d.lists.now.Load(); l != nil && d.serves(l, fresh, asked) {
-			return l, nil
-		}
-		select {
-		case d.lists.turn <- struct{}{}:
-		case <-ctx.Done():
-			return nil, storeError(ctx.Err())
-		}
-		l := d.lists.now.Load()
-		if l != nil && d.serves(l, fresh, asked) {
-			<-d.lists.turn
-			return l, nil
-		}
-		l, err := d.look(ctx, l)
-		<-d.lists.turn
-		return l, err
+	if l := d.lists.now.Load(); l != nil && d.serves(l, fresh, asked) {
+		return l, nil
 	}
+	select {
+	case d.lists.turn <- struct{}{}:
+		defer func() { <-d.lists.turn }()
+	case <-ctx.Done():
+		return nil, storeError(ctx.Err())
+	}
+	// What another one found while we waited for our turn is as good.
+	l := d.lists.now.Load()
+	if l != nil && d.serves(l, fresh, asked) {
+		return l, nil
+	}
+	return d.look(ctx, l)
 }
 
 // serves reports whether a list can be given out without a look at the store.

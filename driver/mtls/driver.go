@@ -72,11 +72,10 @@ func (d *driver) bounded(ctx context.Context) (context.Context, context.CancelFu
 
 // storeError keeps what a store says that does not answer from looking like an answer.
 func storeError(err error) error {
-	switch bindery.CodeOf(err) {
-	case bindery.CodeInvalid, bindery.CodeUnsupported, bindery.CodeQuota, bindery.CodeUnavailable:
+	if bindery.CodeOf(err) == bindery.CodeUnavailable {
 		return err
 	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || bindery.CodeOf(err) == bindery.CodeTimeout {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return bindery.Errorf(bindery.CodeUnavailable, "the store did not answer in time").Because(err)
 	}
 	return err
@@ -89,21 +88,18 @@ func (d *driver) checkName(name string) error {
 	return nil
 }
 
-// ready returns the authority, once the store has answered.
-func (d *driver) ready(ctx context.Context) (*authority, error) {
+// ready reports whether the store answers and the authority can sign.
+func (d *driver) ready(ctx context.Context) error {
 	if d.known.Load() != nil { // which needs no store, and the call must not seem to have reached it
 		if _, err := d.keptAuthority(ctx); err != nil {
-			return nil, storeError(err)
+			return storeError(err)
 		}
 	}
 	a, err := d.authority(ctx)
-	if err != nil {
-		return nil, err
+	if err == nil && d.now().After(a.cert.NotAfter) {
+		err = errExpired
 	}
-	if d.now().After(a.cert.NotAfter) {
-		return nil, errExpired
-	}
-	return a, nil
+	return err
 }
 
 // Provision implements [bindery.InstanceDriver]. An instance is nothing but a name that
@@ -120,8 +116,7 @@ func (d *driver) Provision(ctx context.Context, spec bindery.InstanceSpec) error
 	if _, err := parsePlan(spec.Settings); err != nil {
 		return err
 	}
-	_, err := d.ready(ctx)
-	return err
+	return d.ready(ctx)
 }
 
 // Deprovision implements [bindery.InstanceDriver].
@@ -136,8 +131,7 @@ func (d *driver) Deprovision(ctx context.Context, spec bindery.InstanceSpec) err
 func (d *driver) Ping(ctx context.Context) error {
 	ctx, cancel := d.bounded(ctx)
 	defer cancel()
-	_, err := d.ready(ctx)
-	return err
+	return d.ready(ctx)
 }
 
 const page = 1000

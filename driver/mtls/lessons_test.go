@@ -65,7 +65,7 @@ func TestParametersThatThePlanDoesNotAllow(t *testing.T) {
 	t.Parallel()
 	w := sqlite(t)
 	m := w.made(t, richPlan)
-	weak, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // that is the point
+	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Skip("this Go makes no short keys:", err)
 	}

@@ -181,7 +181,7 @@ func newBrowser(t *testing.T, c bindery.Credential) *browser {
 	}
 	b := &browser{}
 	d := tls.Dialer{Config: &tls.Config{
-		InsecureSkipVerify: true, //nolint:gosec // it is the client's certificate that matters
+		InsecureSkipVerify: true, // it is the client's certificate that matters
 		MinVersion:         tls.VersionTLS12, Certificates: []tls.Certificate{cert},
 	}}
 	b.client = &http.Client{Transport: &http.Transport{DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
