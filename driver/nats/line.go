@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/nats-io/jwt/v2"
 
@@ -111,10 +112,20 @@ func (d *driver) take(instance string, l *line) []*change {
 	return batch
 }
 
-// settle does what a batch asks for, and gives every change its error.
+// settle does what a batch asks for, and gives every change its error. It ends when
+// all have given up: nothing is begun that nobody waits for any more.
 func (d *driver) settle(instance string, batch []*change) {
 	ctx, cancel := context.WithTimeout(d.life, d.server.Timeout)
 	defer cancel()
+	var left atomic.Int64
+	left.Store(int64(len(batch)))
+	for _, ch := range batch {
+		defer context.AfterFunc(ch.ctx, func() {
+			if left.Add(-1) == 0 {
+				cancel()
+			}
+		})()
+	}
 	err := again(ctx, func() error {
 		if batch[0].remove {
 			return d.removeInstance(ctx, instance)
@@ -160,6 +171,9 @@ func (d *driver) pushBatch(ctx context.Context, instance string, batch []*change
 	}
 	changed, ends := false, false
 	for _, ch := range batch {
+		if ch.err = ch.ctx.Err(); ch.err != nil {
+			continue // whoever asked may have asked another process for the contrary since
+		}
 		var did bool
 		did, ch.err = ch.apply(claims, exists || changed)
 		changed, ends = changed || did, ends || ch.ends
