@@ -39,6 +39,7 @@ func TestServiceTypeIsChecked(t *testing.T) {
 		"taken":                       {func(i *in) { i.Name = ptr("st1") }, bindery.CodeConflict, "service-type object with name: st1 already exists"},
 		"an offering's name":          {func(i *in) { i.Name = ptr("redis") }, bindery.CodeConflict, "service-type object with name: redis cannot be: a service offering has this name"},
 		"a name that no path reaches": {func(i *in) { i.Name = ptr("..") }, bindery.CodeInvalid, "service-type object contains an invalid value for field: name. It cannot be named in a path"},
+		"a host that no path reaches": {func(i *in) { i.Hosts = &[]string{"h", ".."} }, bindery.CodeInvalid, "service-type object contains an invalid value for field: hosts. It cannot be named in a path"},
 		"a host with a path":          {func(i *in) { i.Hosts = &[]string{"h/x"} }, bindery.CodeInvalid, "service-type object contains an invalid value for field: hosts. It is no host name or address"},
 		"a host with a port":          {func(i *in) { i.Hosts = &[]string{"h:443"} }, bindery.CodeInvalid, "service-type object contains an invalid value for field: hosts. It is no host name or address"},
 		"a host with a user":          {func(i *in) { i.Hosts = &[]string{"a@h"} }, bindery.CodeInvalid, "service-type object contains an invalid value for field: hosts. It is no host name or address"},

@@ -40,8 +40,11 @@ func (r *retrieval) ask(q *http.Request) (value json.RawMessage, answered bool, 
 	}
 	defer func() { _ = a.Body.Close() }() // what matters was read
 	if a.StatusCode != http.StatusOK {
-		// A short answer is read so that the connection can be used again.
-		_, _ = io.CopyN(io.Discard, a.Body, 4<<10)
+		// A short answer is read so that the connection can be used again. What
+		// follows a 101 is none: it is the bare connection, where no deadline holds.
+		if a.StatusCode != http.StatusSwitchingProtocols {
+			_, _ = io.CopyN(io.Discard, a.Body, 4<<10)
+		}
 		return nil, true, errRefused.Because(fmt.Errorf("status %d", a.StatusCode))
 	}
 	if a.ContentLength > r.max {
@@ -84,6 +87,9 @@ func fieldOf(object []byte, field string) (json.RawMessage, error) {
 		return nil, errGarbage.Because(fmt.Errorf("it has no field %q", field))
 	}
 	if value[0] == '{' || value[0] == '[' {
+		if nesting(value) > maxNesting {
+			return nil, errGarbage.Because(errTooDeep)
+		}
 		var b bytes.Buffer
 		if err := json.Compact(&b, value); err != nil {
 			return nil, errGarbage
@@ -91,6 +97,32 @@ func fieldOf(object []byte, field string) (json.RawMessage, error) {
 		value = b.Bytes()
 	}
 	return value, nil
+}
+
+// maxNesting bounds how deep a token goes. The face indents it, a space for each
+// level before each value: without this, 20 KB from a service would be 100 MB to the caller.
+const maxNesting = 32
+
+var errTooDeep = errors.New("its token is nested deeper than allowed")
+
+// nesting is how deep the arrays and objects of valid JSON go.
+func nesting(valid []byte) (deepest int) {
+	depth, text := 0, false
+	for i := 0; i < len(valid); i++ {
+		switch b := valid[i]; {
+		case b == '\\': // only in a text
+			i++
+		case b == '"':
+			text = !text
+		case text:
+		case b == '[' || b == '{':
+			depth++
+			deepest = max(deepest, depth)
+		case b == ']' || b == '}':
+			depth--
+		}
+	}
+	return deepest
 }
 
 // failure is why there was no answer. The transport's errors may quote the URL,

@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -96,7 +97,7 @@ func unreachable(name string) string {
 
 // checkHost refuses what could make a URL mean something else.
 func checkHost(host string) string {
-	if why := unfit(host, 253); why != "" {
+	if why := cmp.Or(unfit(host, 253), unreachable(host)); why != "" {
 		return why
 	}
 	if _, err := netip.ParseAddr(bare(host)); err != nil && strings.Contains(host, ":") {

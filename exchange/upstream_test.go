@@ -72,6 +72,19 @@ func TestServicesMisbehave(t *testing.T) {
 			w.Header().Set("X-Long", strings.Repeat("x", 1<<20))
 			_, _ = io.WriteString(w, `{"token": "t"}`)
 		}, bindery.CodeUpstream, "The service cannot be reached"},
+		"nests its token without end": {func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, `{"token": `+strings.Repeat("[", 33)+strings.Repeat("]", 33)+`}`)
+		}, bindery.CodeUpstream, "The service gave an answer that has no token"},
+		// And then says nothing: this has no deadline but the caller's patience.
+		"speaks something else": {func(w http.ResponseWriter, r *http.Request) {
+			c, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				panic(err)
+			}
+			defer func() { _ = c.Close() }()
+			_, _ = io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+			_, _ = io.Copy(io.Discard, c) // until Bindery ends it
+		}, bindery.CodeUpstream, "The service refused the request"},
 		"refuses":           {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, said, http.StatusUnauthorized) }, bindery.CodeUpstream, "The service refused the request"},
 		"is ill":            {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, said, http.StatusInternalServerError) }, bindery.CodeUpstream, "The service refused the request"},
 		"is empty with 204": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, bindery.CodeUpstream, "The service refused the request"},
