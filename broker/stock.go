@@ -231,8 +231,8 @@ func (b *Broker) lookAfter(ctx context.Context, server string, d bindery.Stocker
 		return err
 	}
 	for n := range items {
-		if ctx.Err() != nil {
-			return nil
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 		if items[n].State, err = b.giveBack(ctx, d, w, items[n]); err != nil {
 			return err

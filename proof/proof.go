@@ -25,7 +25,7 @@ import (
 const (
 	// batch is how many accounts are looked at between two transactions, and
 	// roundLimit after how long no further one is.
-	batch      = 64
+	batch      = 32
 	roundLimit = 2 * time.Second
 	// width is how many are tried beside each other on a server that has nothing else to do.
 	width = 4

@@ -145,7 +145,7 @@ func (q *Queue) Busy(server string) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	l := q.lanes[server]
-	return l != nil && (l.running > 0 || time.Since(l.ended) < breath)
+	return l != nil && (l.running > 0 || q.Now().Sub(l.ended) < breath)
 }
 
 // Submit runs an operation that this process owns and has committed.
@@ -211,7 +211,7 @@ func (q *Queue) run(ctx context.Context, cancel context.CancelFunc, o bindery.Op
 	q.leave(o)
 	l := q.lanes[o.Server]
 	l.running--
-	l.ended = time.Now()
+	l.ended = q.Now()
 	if len(l.waiting) > 0 && l.running < q.Workers && !q.draining {
 		next := l.waiting[0]
 		l.waiting[0] = bindery.Operation{}

@@ -114,7 +114,12 @@ func (s *session) printDescribed(d describedPlan) error {
 // printSchema prints the keys of an object that a schema describes.
 func (s *session) printSchema(heading string, raw json.RawMessage) error {
 	var o objectSchema
-	if len(raw) == 0 || json.Unmarshal(raw, &o) != nil || len(o.Properties) == 0 {
+	if len(raw) > 0 {
+		if err := json.Unmarshal(raw, &o); err != nil {
+			s.note("The schema of each %s has no shape that can be shown; -o json has it.", strings.ToLower(heading))
+		}
+	}
+	if len(o.Properties) == 0 {
 		return nil
 	}
 	var t table

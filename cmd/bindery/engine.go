@@ -65,11 +65,11 @@ func newEngine(ctx context.Context, s *service) (*engine, error) {
 		Store: s.store, Operator: b, Stocks: b, Reconciler: comparer{r, s.catalog.Load}, Sealer: adminSealer{s.store},
 		Tokens: &s.tokens, Now: time.Now,
 	}
-	return &engine{osb: o.Face(), admin: a.Face(), stuck: func() error { return stuck(prover.Backlog()) },
-		runs: map[string]func(context.Context) error{
-			"queue": q.Run, "reconcile": r.Run, "retention": keep.Run,
-			"expiry": b.RunExpiry, "stock": b.RunStock, "proof": prover.Run,
-		}}, nil
+	runs := map[string]func(context.Context) error{
+		"queue": q.Run, "reconcile": r.Run, "retention": keep.Run,
+		"expiry": b.RunExpiry, "stock": b.RunStock, "proof": prover.Run,
+	}
+	return &engine{osb: o.Face(), admin: a.Face(), runs: runs, stuck: func() error { return stuck(prover.Backlog()) }}, nil
 }
 
 func newProver(s *service, st bindery.Store, q *queue.Queue) *proof.Prover {
