@@ -22,6 +22,7 @@ type link struct {
 	server  bindery.Server
 	secrets secrets
 	system  string // the system account
+	nobody  string // an account that there is not
 	// Every process of an installation has connections that the server knows by
 	// names of one family.
 	family  string
@@ -60,7 +61,8 @@ func newLink(server bindery.Server, s secrets) (*link, error) {
 	if l.system == "" {
 		l.system = claims.Issuer
 	}
-	return l, nil
+	l.nobody, err = accountKey(l.family) // which is no instance's name
+	return l, err
 }
 
 // A conn is one connection.

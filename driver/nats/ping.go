@@ -36,23 +36,19 @@ func (c *conn) try(ctx context.Context, operator nkeys.KeyPair) error {
 	if len(stats.Routes)+len(stats.Gateways) > 0 {
 		return unfit(errors.New("it is part of a cluster, and only standalone servers are supported"))
 	}
-	nobody, err := accountKey(c.link.family) // which is no instance's name
-	if err != nil {
-		return err
-	}
-	if _, err := c.lookup(ctx, nobody); err != nil {
+	if _, err := c.lookup(ctx, c.link.nobody); err != nil {
 		return err
 	}
 	// Refused by every resolver that takes updates: there may be no export.
-	claims := jwt.NewAccountClaims(nobody)
+	claims := jwt.NewAccountClaims(c.link.nobody)
 	claims.Limits.Exports = 0
 	claims.Exports = jwt.Exports{{Name: "x", Subject: "x", Type: jwt.Stream}}
 	err = c.push(ctx, claims, operator)
 	if r, ok := errors.AsType[*refusal](err); !ok || !strings.Contains(r.why, "exports") {
 		return unfit(fmt.Errorf("a full resolver is needed: %w", err))
 	}
-	if err := c.remove(ctx, nobody, operator); err != nil {
-		return unfit(fmt.Errorf("deletion must be allowed, and the operator's seed be the right one: %w", err))
+	if err := c.mayWrite(ctx); err != nil {
+		return err
 	}
 	if _, err := c.clients(ctx, c.link.system); err != nil {
 		return err
@@ -73,9 +69,20 @@ func (c *conn) try(ctx context.Context, operator nkeys.KeyPair) error {
 		return c.failed(ctx, packSubject, err)
 	}
 	if err := c.nc.LastError(); err != nil {
-		return unavailable(err)
+		return c.failed(ctx, packSubject, err)
 	}
 	return nil
+}
+
+// mayWrite finds out whether the server trusts the operator's seed. A resolver keeps whatever
+// account it is told, by whomever that is signed, and then lets nobody in; but it
+// lets only its operator delete.
+func (c *conn) mayWrite(ctx context.Context) error {
+	err := c.remove(ctx, c.link.nobody, c.link.secrets.Operator)
+	if _, ok := errors.AsType[*refusal](err); ok {
+		return unfit(fmt.Errorf("deletion must be allowed, and the operator's seed be the right one: %w", err))
+	}
+	return err
 }
 
 // decodeStats reads a server's STATSZ.

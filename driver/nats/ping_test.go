@@ -127,6 +127,31 @@ func TestPing(t *testing.T) {
 	}
 }
 
+// TestAnotherOperator: what its seed signs would take an instance away from its users.
+func TestAnotherOperator(t *testing.T) {
+	t.Parallel()
+	n := servertest.SharedNATS(t)
+	s := configured(n, "others")
+	d := openDriver(t, s)
+	spec := bindery.InstanceSpec{Name: bindery.Name("others", 1)}
+	must(t, d.Provision(t.Context(), spec))
+	a, c := account(t, d, spec, 2, `{}`)
+	other, err := nkeys.CreateOperator()
+	must(t, err)
+	seed, err := other.Seed()
+	must(t, err)
+	s.Secrets["operator_seed"] = bindery.NewSecret(string(seed))
+	wrong := openDriver(t, s)
+	if _, err := wrong.Ensure(t.Context(), spec, a); bindery.CodeOf(err) != bindery.CodeUnavailable {
+		t.Errorf("ensure: got %v, want %s", err, bindery.CodeUnavailable)
+	}
+	if err := wrong.Revoke(t.Context(), spec, a); bindery.CodeOf(err) != bindery.CodeUnavailable {
+		t.Errorf("revoke: got %v, want %s", err, bindery.CodeUnavailable)
+	}
+	connected(t, c)
+	must(t, d.Revoke(t.Context(), spec, a))
+}
+
 // mute is the address of a server that never says anything.
 func mute(t testing.TB) string {
 	t.Helper()

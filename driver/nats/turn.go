@@ -179,6 +179,9 @@ func (l *link) askForTurn(ctx context.Context, c *conn) (ok bool, err error) {
 
 // clear returns when all others have said yes, or are no more.
 func (c *conn) clear(ctx context.Context, question stamp) error {
+	if err := c.mayWrite(ctx); err != nil {
+		return err
+	}
 	all, err := c.clients(ctx, c.link.system)
 	if err != nil {
 		return err
