@@ -241,7 +241,9 @@ func (r *RabbitMQ) first(ctx context.Context, o RabbitMQOptions, binary RabbitMQ
 
 // describe says how the emulator is started: as the script rabbitmq-server does,
 // but without shells in between, and without the port mapper epmd, which would
-// stay when the broker has ended. Nothing outside of the directory is read or written.
+// stay when the broker has ended. A minute later the broker looks whether the port
+// mapper is there and has another erl start it: ERL_AFLAGS, which erl reads and the
+// emulator does not, keeps that from it. Nothing outside of the directory is read or written.
 func (r *RabbitMQ) describe(binary RabbitMQBinary) {
 	root := filepath.Dir(filepath.Dir(binary.erts))
 	plugins := filepath.Join(binary.Home, "plugins")
@@ -249,6 +251,7 @@ func (r *RabbitMQ) describe(binary RabbitMQBinary) {
 	r.env = []string{
 		"ROOTDIR=" + root, "BINDIR=" + binary.erts, "EMU=beam", "PROGNAME=erl",
 		"ERL_LIBS=" + plugins, "ERL_CRASH_DUMP_BYTES=0", "ERL_MAX_PORTS=65536",
+		"ERL_AFLAGS=-start_epmd false -dist_listen false",
 		"RABBITMQ_HOME=" + binary.Home, "RABBITMQ_PLUGINS_DIR=" + plugins,
 		"RABBITMQ_NODENAME=rabbit@localhost", "RABBITMQ_CONF_ENV_FILE=/dev/null",
 		"RABBITMQ_CONFIG_FILE=" + file("rabbitmq.conf"), "RABBITMQ_ADVANCED_CONFIG_FILE=" + file("advanced.config"),

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"bindery"
 	"bindery/devserver"
@@ -94,6 +95,22 @@ func TestRabbitMQKeepsItsData(t *testing.T) {
 	must(t, again.Stop(ctx))
 	if programs := runningIn(t, r.Dir()); len(programs) > 0 {
 		t.Errorf("after a stop there still run %q", programs)
+	}
+}
+
+// A broker looks for the port mapper once a minute, and would start it.
+func TestRabbitMQNeverStartsAPortMapper(t *testing.T) {
+	if os.Getenv("BINDERY_SOAK") != "1" {
+		t.Skip("it takes more than a minute; BINDERY_SOAK=1 asks for it")
+	}
+	t.Parallel()
+	r := servertest.RabbitMQ(t)
+	for end := time.Now().Add(75 * time.Second); time.Now().Before(end); time.Sleep(time.Second) {
+		for _, program := range runningIn(t, r.Dir()) {
+			if filepath.Base(program) == "epmd" {
+				t.Fatal("a port mapper runs")
+			}
+		}
 	}
 }
 
