@@ -27,6 +27,19 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// instance makes an instance, and removes it at the end of the test.
+func instance(t testing.TB, d bindery.Driver, installation, settings string) bindery.InstanceSpec {
+	t.Helper()
+	spec := bindery.InstanceSpec{Name: bindery.Name(installation, 1), Settings: json.RawMessage(settings)}
+	must(t, d.Provision(t.Context(), spec))
+	t.Cleanup(func() {
+		if err := d.Deprovision(context.Background(), spec); err != nil {
+			t.Errorf("deprovision: %v", err)
+		}
+	})
+	return spec
+}
+
 // account makes an account and returns it with its credential.
 func account(
 	t testing.TB, d bindery.Driver, spec bindery.InstanceSpec, row int64, parameters string,
@@ -67,8 +80,7 @@ func TestRevocationCutsOff(t *testing.T) {
 	t.Parallel()
 	n := servertest.SharedNATS(t)
 	d := openDriver(t, configured(n, "cutoff"))
-	spec := bindery.InstanceSpec{Name: bindery.Name("cutoff", 1)}
-	must(t, d.Provision(t.Context(), spec))
+	spec := instance(t, d, "cutoff", `{}`)
 	a, c := account(t, d, spec, 2, `{}`)
 	_, other := account(t, d, spec, 3, `{}`)
 	ended := make(chan error, 1)
@@ -190,8 +202,7 @@ func TestDeadProcessLosesItsTurn(t *testing.T) {
 func TestQuota(t *testing.T) {
 	t.Parallel()
 	d := openDriver(t, configured(servertest.SharedNATS(t), "quotas"))
-	spec := bindery.InstanceSpec{Name: bindery.Name("quotas", 1), Settings: json.RawMessage(`{"max_bindings":2}`)}
-	must(t, d.Provision(t.Context(), spec))
+	spec := instance(t, d, "quotas", `{"max_bindings":2}`)
 	first, _ := account(t, d, spec, 2, `{}`)
 	account(t, d, spec, 3, `{}`)
 	_, err := d.Ensure(t.Context(), spec, first) // again
@@ -213,8 +224,7 @@ func TestAccountTooLarge(t *testing.T) {
 	t.Parallel()
 	n := servertest.NATS(t, func(o *devserver.NATSOptions) { o.Settings = []string{"max_payload: 4096"} })
 	d := openDriver(t, configured(n, "larger"))
-	spec := bindery.InstanceSpec{Name: bindery.Name("larger", 1)}
-	must(t, d.Provision(t.Context(), spec))
+	spec := instance(t, d, "larger", `{}`)
 	var made []bindery.Account
 	var err error
 	for row := int64(2); row < 100; row++ {
@@ -238,8 +248,7 @@ func TestAccountTooLarge(t *testing.T) {
 func TestExpiry(t *testing.T) {
 	t.Parallel()
 	d := openDriver(t, configured(servertest.SharedNATS(t), "expiry"))
-	spec := bindery.InstanceSpec{Name: bindery.Name("expiry", 1)}
-	must(t, d.Provision(t.Context(), spec))
+	spec := instance(t, d, "expiry", `{}`)
 	a := bindery.Account{Name: bindery.Name("expiry", 2), Expires: time.Now().Add(2 * time.Second)}
 	var err error
 	a.Material, err = d.Prepare(spec, bindery.AccountRequest{Name: a.Name, Expires: a.Expires})
@@ -279,8 +288,7 @@ func TestNobodySignsForAnAccount(t *testing.T) {
 	t.Parallel()
 	n := servertest.SharedNATS(t)
 	d := openDriver(t, configured(n, "signer"))
-	spec := bindery.InstanceSpec{Name: bindery.Name("signer", 1)}
-	must(t, d.Provision(t.Context(), spec))
+	spec := instance(t, d, "signer", `{}`)
 	_, c := account(t, d, spec, 2, `{}`)
 	token, _ := c.Object["jwt"].(string)
 	claims, err := jwt.DecodeUserClaims(token)
@@ -306,9 +314,7 @@ func TestNobodySignsForAnAccount(t *testing.T) {
 func TestReadOnlyCannotPublish(t *testing.T) {
 	t.Parallel()
 	d := openDriver(t, configured(servertest.SharedNATS(t), "reader"))
-	spec := bindery.InstanceSpec{Name: bindery.Name("reader", 1), Settings: streamPlan}
-	must(t, d.Provision(t.Context(), spec))
-	t.Cleanup(func() { must(t, d.Deprovision(context.Background(), spec)) })
+	spec := instance(t, d, "reader", string(streamPlan))
 	_, c := account(t, d, spec, 2, `{}`)
 	writer := connected(t, c)
 	_, c = account(t, d, spec, 3, `{"access":"read-only"}`)
@@ -363,11 +369,7 @@ func TestReadOnlyCannotPublish(t *testing.T) {
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	d := openDriver(t, configured(servertest.SharedNATS(t), "limits"))
-	spec := bindery.InstanceSpec{
-		Name:     bindery.Name("limits", 1),
-		Settings: json.RawMessage(`{"max_connections":1,"max_payload":10,"max_subscriptions":2}`),
-	}
-	must(t, d.Provision(t.Context(), spec))
+	spec := instance(t, d, "limits", `{"max_connections":1,"max_payload":10,"max_subscriptions":2}`)
 	_, c := account(t, d, spec, 2, `{}`)
 	s := connected(t, c)
 	if _, err := connect(c); !errors.Is(err, natsgo.ErrMaxAccountConnectionsExceeded) {

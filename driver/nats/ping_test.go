@@ -133,8 +133,7 @@ func TestAnotherOperator(t *testing.T) {
 	n := servertest.SharedNATS(t)
 	s := configured(n, "others")
 	d := openDriver(t, s)
-	spec := bindery.InstanceSpec{Name: bindery.Name("others", 1)}
-	must(t, d.Provision(t.Context(), spec))
+	spec := instance(t, d, "others", `{}`)
 	a, c := account(t, d, spec, 2, `{}`)
 	other, err := nkeys.CreateOperator()
 	must(t, err)
@@ -186,8 +185,7 @@ func TestTLS(t *testing.T) {
 	s.Public = bindery.PublicAddress{TLS: true, CA: string(ca)}
 	d := openDriver(t, s)
 	must(t, d.(bindery.Pinger).Ping(t.Context()))
-	spec := bindery.InstanceSpec{Name: bindery.Name("tls001", 1)}
-	must(t, d.Provision(t.Context(), spec))
+	spec := instance(t, d, "tls001", `{}`)
 	a, c := account(t, d, spec, 2, `{}`)
 	if uri, _ := c.Object["uri"].(string); uri != "tls://"+n.Addr {
 		t.Errorf("uri: got %q, want tls", uri)
@@ -219,8 +217,7 @@ func TestRestart(t *testing.T) {
 		must(t, err)
 		return id
 	}
-	spec := bindery.InstanceSpec{Name: bindery.Name("reruns", 1), Settings: streamPlan}
-	must(t, d.Provision(t.Context(), spec))
+	spec := instance(t, d, "reruns", string(streamPlan))
 	a, c := account(t, d, spec, 2, `{}`)
 	first := run()
 	if again := run(); again != first || first == "" {
@@ -265,8 +262,7 @@ func TestRevocationThatIsUndone(t *testing.T) {
 	n := servertest.SharedNATS(t)
 	admin := administrator(t, n)
 	d := openDriver(t, configured(n, "undone"))
-	spec := bindery.InstanceSpec{Name: bindery.Name("undone", 1)}
-	must(t, d.Provision(t.Context(), spec))
+	spec := instance(t, d, "undone", `{}`)
 	a, c := account(t, d, spec, 2, `{}`)
 	token, _ := c.Object["jwt"].(string)
 	user, err := jwt.DecodeUserClaims(token)
@@ -296,8 +292,7 @@ func TestForeignAccounts(t *testing.T) {
 	operator, err := nkeys.FromSeed([]byte(n.OperatorSeed.Reveal()))
 	must(t, err)
 	d := openDriver(t, configured(n, "foreig"))
-	spec := bindery.InstanceSpec{Name: bindery.Name("foreig", 1)}
-	must(t, d.Provision(t.Context(), spec))
+	spec := instance(t, d, "foreig", `{}`)
 	a, _ := account(t, d, spec, 2, `{}`)
 	lookup := func() *jwt.AccountClaims {
 		t.Helper()
