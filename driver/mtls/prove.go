@@ -59,7 +59,7 @@ func (d *driver) Prove(ctx context.Context, _ bindery.InstanceSpec, account bind
 	if m.Key.Empty() {
 		// Whoever has the key cannot be asked; what a server checks after the handshake's own proof of it is checked.
 		if err := list.verify(a, m.Certificate, now); !errors.Is(err, errOnList) {
-			return "", bindery.ErrAlive.Because(err)
+			return "", refusedOtherwise(err)
 		}
 		return said + "a verifier with that list refused it as revoked (its key is not here, so no handshake was made)", nil
 	}
@@ -104,7 +104,7 @@ func (d *driver) listed(ctx context.Context, a *authority, cert *x509.Certificat
 	}
 	r := revocations{list}
 	if !r.has(cert) {
-		return nil, r, bindery.ErrAlive.Because(errors.New("the certificate is not on the revocation list"))
+		return nil, r, fmt.Errorf("%w: it is not on the revocation list", bindery.ErrAlive)
 	}
 	return list.Number, r, nil
 }
@@ -132,7 +132,7 @@ func (d *driver) answeredRevoked(ctx context.Context, a *authority, cert *x509.C
 		return bindery.Errorf(bindery.CodeInternal, "the OCSP answer cannot be believed").Because(err)
 	}
 	if got.Status != ocsp.Revoked {
-		return bindery.ErrAlive.Because(errors.New("OCSP does not say that the certificate is revoked"))
+		return fmt.Errorf("%w: OCSP does not say that it is revoked", bindery.ErrAlive)
 	}
 	return nil
 }
