@@ -261,7 +261,7 @@ func (p *Postgres) writeData(name, content string) error {
 
 // tryLogin logs in once as the superuser.
 func (p *Postgres) tryLogin(ctx context.Context) error {
-	conn, err := p.connect(ctx)
+	conn, err := p.connect(ctx, p.Database)
 	if err == nil {
 		return conn.Close(ctx)
 	}
@@ -273,17 +273,17 @@ func (p *Postgres) tryLogin(ctx context.Context) error {
 	return err
 }
 
-// connect connects as the superuser, with the password that the cluster was made
-// with if it still has that.
-func (p *Postgres) connect(ctx context.Context) (*pgx.Conn, error) {
+// connect connects to a database as the superuser, with the password that the
+// cluster was made with if it still has that.
+func (p *Postgres) connect(ctx context.Context, database string) (*pgx.Conn, error) {
 	if !p.initPassword.Empty() {
-		conn, err := connect(ctx, p.url(p.Superuser, p.initPassword, p.Database))
+		conn, err := connect(ctx, p.url(p.Superuser, p.initPassword, database))
 		const invalidPassword = "28P01"
 		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != invalidPassword {
 			return conn, err
 		}
 	}
-	return connect(ctx, p.url(p.Superuser, p.SuperPassword, p.Database))
+	return connect(ctx, p.url(p.Superuser, p.SuperPassword, database))
 }
 
 func connect(ctx context.Context, address string) (*pgx.Conn, error) {
@@ -299,21 +299,29 @@ func connect(ctx context.Context, address string) (*pgx.Conn, error) {
 func (p *Postgres) setUp(ctx context.Context, st postgresState) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	conn, err := p.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close(ctx) }() // what matters was committed
 	script := forServer(setupScript, map[string]string{"user": st.User, "database": p.Database, "password": st.Password})
 	last := "BEGIN; SET LOCAL log_min_error_statement = 'panic'; ALTER ROLE " + quoteIdentifier(p.Superuser) +
 		" PASSWORD " + quoteLiteral(st.SuperPassword) + "; COMMIT"
-	for _, statements := range []string{script, last} {
-		if _, err := conn.PgConn().Exec(ctx, statements).ReadAll(); err != nil {
+	// psql changes over to template1 for the part that concerns it and old versions
+	// alone. Here all of the script runs there too, and the rest changes nothing.
+	for _, step := range []struct{ database, statements string }{{"template1", script}, {p.Database, script}, {p.Database, last}} {
+		if err := p.exec(ctx, step.database, step.statements); err != nil {
 			return err
 		}
 	}
 	st.InitPassword, p.initPassword = "", bindery.Secret{}
 	return saveState(p.dir, st)
+}
+
+// exec runs statements in a database as the superuser.
+func (p *Postgres) exec(ctx context.Context, database, statements string) error {
+	conn, err := p.connect(ctx, database)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close(ctx) }() // what matters was committed
+	_, err = conn.PgConn().Exec(ctx, statements).ReadAll()
+	return err
 }
 
 // forServer turns a psql script into what a server understands: without psql's

@@ -76,7 +76,7 @@ func templateCluster(ctx context.Context, b PostgresBinaries, a account) (dir, s
 			return err
 		}
 		cmd := exec.CommandContext(ctx, initdb, "--pgdata="+data, "--username="+superuser, "--pwfile="+file, //nolint:gosec // the operator's own program
-			"--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions")
+			"--auth=scram-sha-256", "--encoding=UTF8", "--no-locale", "--no-sync")
 		cmd.Dir = work
 		cmd.Env = environment(work)
 		cmd.SysProcAttr = a.attributes(os.Kill)

@@ -43,6 +43,9 @@
 \set database postgres
 \endif
 
+-- Before PostgreSQL 14 the default is md5, which the server may not take at a login.
+SET password_encryption = 'scram-sha-256';
+
 BEGIN;
 
 -- A statement with a password in it must not reach the server's log.
