@@ -7,6 +7,8 @@ FUZZTIME  ?= 60s
 
 # The newer PostgreSQL that scripts/install-servers --test unpacks.
 export BINDERY_POSTGRES_BIN ?= $(subst $() ,:,$(wildcard $(CURDIR)/.cache/postgres/*/bin))
+# The OpenID provider that it installs.
+export BINDERY_OIDC_MODULES ?= $(lastword $(wildcard $(CURDIR)/.cache/oidc-provider/*))
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test lint fuzz bench soak servers verify clean
@@ -17,7 +19,7 @@ help: ## Show this list
 build: ## Build bin/bindery, a static binary
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/bindery ./cmd/bindery
 
-run: ## Start Bindery with a Redis and a PostgreSQL of its own, in .bindery
+run: ## Start Bindery with servers of its own, in .bindery
 	@scripts/install-servers
 	@$(MAKE) --no-print-directory build
 	bin/bindery dev
@@ -38,9 +40,9 @@ bench: ## Run the benchmarks that the README quotes
 	@scripts/install-servers --test
 	go run ./bench
 
-soak: ## Run the whole-system tests for long, with kills and restarts
+soak: ## Run the whole-system tests and those of the servers for long, with kills and restarts
 	@scripts/install-servers --test
-	BINDERY_SOAK=1 BINDERY_TEST_ALL=1 go test -count=1 -timeout 3h -v ./test/...
+	BINDERY_SOAK=1 BINDERY_TEST_ALL=1 go test -count=1 -timeout 3h -v ./test/... ./driver/... ./devserver
 
 servers: ## Print which servers and tools are found
 	@scripts/install-servers --list
