@@ -2,6 +2,7 @@ package devserver
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -47,7 +48,8 @@ const (
 type OIDCOptions struct {
 	// Dir is where all files are. It is created; a provider that was there before is continued.
 	Dir string
-	// Modules is the directory with node_modules, as scripts/install-servers --test makes it.
+	// Modules is the directory with node_modules, as scripts/install-servers --test makes
+	// it; empty means the one that BINDERY_OIDC_MODULES names.
 	Modules string
 	// Port is the port on 127.0.0.1; 0 means the one used in Dir before, else any that is free.
 	Port int
@@ -100,6 +102,7 @@ func StartOIDC(ctx context.Context, o OIDCOptions) (*OIDC, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.Modules = cmp.Or(o.Modules, os.Getenv("BINDERY_OIDC_MODULES"))
 	if _, err := os.Stat(filepath.Join(o.Modules, "node_modules", "oidc-provider", "package.json")); o.Modules == "" || err != nil {
 		return nil, fmt.Errorf("npm's oidc-provider: %w", ErrMissing)
 	}

@@ -46,6 +46,16 @@ func freePort() (int, error) {
 	return 0, errors.New("no free port")
 }
 
+// PickPort returns a port of 127.0.0.1 that nobody listens on: the earlier one, if
+// there was one and it is free. Nobody else who chooses in this way gets it while
+// this process lives.
+func PickPort(ctx context.Context, earlier int) (int, error) {
+	if earlier != 0 && becomesFree(ctx, earlier) {
+		return earlier, nil
+	}
+	return freePort()
+}
+
 // keepPort reserves a certain port for this process, and reports whether it has it.
 func keepPort(port int) bool {
 	ports.Lock()

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,28 +48,11 @@ func devCommand(st streams) *cobra.Command {
 	f.StringVar(&o.dir, "dir", "./.bindery", "the directory for everything")
 	f.StringVar(&o.http, "http", "127.0.0.1:8080", "address for HTTP; port 0 picks one")
 	f.StringVar(&o.https, "https", "127.0.0.1:8443", "address for HTTPS; port 0 picks one")
-	f.StringSliceVar(&o.services, "services", devServices, "services to start")
+	f.StringSliceVar(&o.services, "services", devServices(devKinds), "services to offer")
 	f.StringVar(&o.store, "store", "", "the store's URL (default: an SQLite file in the directory)")
 	f.StringVar(&o.clientCA, "client-ca", "", "a folder of authorities (*.pem, *.crt, *.0) whose client certificates are believed, too")
 	f.StringVar(&o.readyFile, "ready-file", "", "a file to write when requests are answered")
 	return c
-}
-
-// The services that dev knows, in the catalog's order.
-const (
-	devRedis    = "redis"
-	devPostgres = "postgresql"
-)
-
-var devServices = []string{devRedis, devPostgres}
-
-// A devBackend is a private server and what the configuration says of it.
-type devBackend struct {
-	name, kind string // of the server in the configuration
-	address    string
-	username   string
-	password   bindery.Secret
-	process    *devserver.Process
 }
 
 // stopLimit bounds how long dev waits for one of its servers to stop.
@@ -95,12 +79,15 @@ func runDev(ctx context.Context, st streams, o devOptions) (err error) {
 	removeFiles(ready)
 	defer removeFiles(ready)
 
+	if o.http, err = d.keepPort(ctx, o.http); err != nil {
+		return err
+	}
 	backends, err := startBackends(ctx, st, d, o)
 	defer func() { err = errors.Join(err, stopBackends(backends)) }()
 	if err != nil {
 		return err
 	}
-	identity, err := startDevIdentity(ctx, d, o)
+	identity, err := startDevIdentity(ctx, d)
 	if err != nil {
 		return err
 	}
@@ -129,9 +116,10 @@ func runDev(ctx context.Context, st streams, o devOptions) (err error) {
 }
 
 func (o *devOptions) check() error {
+	known := devServices(devKinds)
 	for _, name := range o.services {
-		if !slices.Contains(devServices, name) {
-			return usagef("--services: %q is none of %s", name, strings.Join(devServices, ", "))
+		if !slices.Contains(known, name) {
+			return usagef("--services: %q is none of %s", name, strings.Join(known, ", "))
 		}
 	}
 	if len(o.services) == 0 {
@@ -145,65 +133,36 @@ func (o *devOptions) check() error {
 	return nil
 }
 
-// startBackends starts the servers. A missing program is said and skipped,
-// unless its service was asked for by name. What it returns must be stopped,
-// with an error too.
+// startBackends starts the servers, all at once. Missing programs are said and
+// skipped, unless their services were asked for by name. What it returns must be
+// stopped, with an error too.
 func startBackends(ctx context.Context, st streams, d *devDir, o devOptions) (all []devBackend, err error) {
-	starts := map[string]func() ([]devBackend, error){
-		devRedis:    func() ([]devBackend, error) { return startDevRedis(ctx, d) },
-		devPostgres: func() ([]devBackend, error) { return startDevPostgres(ctx, d) },
-	}
-	var missing []string
-	for _, name := range devServices {
-		if !slices.Contains(o.services, name) {
-			continue
+	started := make([][]devBackend, len(devKinds))
+	failed := make([]error, len(devKinds))
+	var running sync.WaitGroup
+	for i, k := range devKinds {
+		if slices.Contains(o.services, k.Name) {
+			running.Go(func() { started[i], failed[i] = k.start(ctx, d, o) })
 		}
-		started, err := starts[name]()
-		all = append(all, started...)
+	}
+	running.Wait()
+	var missing []devKind
+	for i, k := range devKinds {
+		all = append(all, started[i]...)
 		switch {
-		case errors.Is(err, devserver.ErrMissing) && !o.asked:
-			missing = append(missing, name)
-			_, _ = fmt.Fprintf(st.Err, "bindery: going on without %s: %v (%s)\n", name, err, installHint[name])
-		case errors.Is(err, devserver.ErrMissing):
-			return all, fmt.Errorf("%s: %w\n%s", name, err, installHint[name])
-		case err != nil:
-			return all, fmt.Errorf("%s: %w", name, err)
+		case errors.Is(failed[i], devserver.ErrMissing) && !o.asked:
+			missing = append(missing, k)
+		case errors.Is(failed[i], devserver.ErrMissing):
+			err = errors.Join(err, fmt.Errorf("%s: %w\n%s", k.Name, failed[i], installHint(k)))
+		case failed[i] != nil:
+			err = errors.Join(err, fmt.Errorf("%s: %w", k.Name, failed[i]))
 		}
 	}
-	if len(all) == 0 {
-		return nil, fmt.Errorf("there is no program for any service (%s): %w\ninstall one, for example: apt-get install redis-server postgresql",
-			strings.Join(missing, ", "), devserver.ErrMissing)
+	if len(missing) > 0 && err == nil {
+		_, _ = fmt.Fprintf(st.Err, "bindery: going on without %s: program not found (%s)\n",
+			strings.Join(devServices(missing), ", "), installHint(missing...))
 	}
-	return all, nil
-}
-
-var installHint = map[string]string{
-	devRedis:    "on Debian: apt-get install redis-server",
-	devPostgres: "on Debian: apt-get install postgresql",
-}
-
-// startDevRedis starts two: one that instances share, one for an instance alone.
-func startDevRedis(ctx context.Context, d *devDir) (all []devBackend, err error) {
-	for _, name := range []string{"redis", "redis-whole"} {
-		r, err := devserver.StartRedis(ctx, devserver.RedisOptions{Dir: d.file(filepath.Join("servers", name)), ACLFile: true, AppendOnly: true})
-		if err != nil {
-			return all, err
-		}
-		all = append(all, devBackend{
-			name: name, kind: kindRedis, address: r.Addr, username: r.User, password: r.Password, process: r.Process,
-		})
-	}
-	return all, nil
-}
-
-func startDevPostgres(ctx context.Context, d *devDir) ([]devBackend, error) {
-	p, err := devserver.StartPostgres(ctx, devserver.PostgresOptions{Dir: d.file("servers/postgresql")})
-	if err != nil {
-		return nil, err
-	}
-	return []devBackend{{
-		name: "postgresql", kind: kindPostgres, address: p.Addr, username: p.User, password: p.Password, process: p.Process,
-	}}, nil
+	return all, err
 }
 
 func stopBackends(all []devBackend) error {
@@ -211,7 +170,9 @@ func stopBackends(all []devBackend) error {
 	defer cancel()
 	g := newGroup()
 	for _, b := range all {
-		g.run(ctx, "stop "+b.name, b.process.Stop)
+		if b.process != nil {
+			g.run(ctx, "stop "+b.Name, b.process.Stop)
+		}
 	}
 	g.wait(2 * stopLimit)
 	return g.failure()

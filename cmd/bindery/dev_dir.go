@@ -2,12 +2,16 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"text/template"
@@ -19,12 +23,6 @@ import (
 	"bindery/config"
 	"bindery/devserver"
 	"bindery/seal"
-)
-
-// The kinds as the configuration names them.
-const (
-	kindRedis    = "redis"
-	kindPostgres = "postgresql"
 )
 
 // A devDir is the directory of `bindery dev`, held by one process at a time.
@@ -79,9 +77,15 @@ func (d *devDir) readIDs() error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%s: %w", d.file("ids.json"), err)
 	}
-	for _, name := range []string{"redis", "redis/shared", "redis/whole-server", "postgresql", "postgresql/shared", "postgresql/large"} {
-		if d.ids[name] == "" {
-			d.ids[name] = uuid.NewString()
+	for _, k := range devKinds {
+		names := []string{k.Name}
+		for _, p := range k.Plans {
+			names = append(names, k.Name+"/"+p.Name)
+		}
+		for _, name := range names {
+			if d.ids[name] == "" {
+				d.ids[name] = uuid.NewString()
+			}
 		}
 	}
 	b, err = json.MarshalIndent(d.ids, "", "  ")
@@ -161,23 +165,9 @@ type devConfig struct {
 	TLS           devserver.CertFiles
 	ID            map[string]string
 	Servers       []devBackend
-	Redis, SQL    bool
+	Offerings     []devKind
 	ClientCA      string
 }
-
-// Fields for the template, which sees exported names only.
-
-// Name is the server's name.
-func (b devBackend) Name() string { return b.name }
-
-// Kind is its kind.
-func (b devBackend) Kind() string { return b.kind }
-
-// Address is where it is.
-func (b devBackend) Address() string { return b.address }
-
-// Username is Bindery's account there.
-func (b devBackend) Username() string { return b.username }
 
 var devTemplate = template.Must(template.New("").Funcs(template.FuncMap{"q": quoteYAML}).Parse(`# Written by bindery dev at every start. To go on with a copy of it: bindery serve -c FILE
 store:
@@ -189,7 +179,7 @@ seal:
   key: {file: secrets/seal-key}
 listeners:
   - address: {{q .HTTP}}
-    faces: [osb, authn, admin]
+    faces: [osb, authn, admin, pki]
     {{- if .Insecure}}
     insecure: true
     {{- end}}
@@ -224,47 +214,51 @@ identity:
     - {name: ams, ca_file: tls/upstream-ca.crt}
     - {name: web-api, ca_file: tls/upstream-ca.crt}
 servers:
-{{- range .Servers}}
+{{- range $s := .Servers}}
   - name: {{.Name}}
     kind: {{.Kind}}
-    address: {{q .Address}}
-    username: {{q .Username}}
-    password: {file: secrets/server-{{.Name}}}
+    {{- with .Address}}
+    address: {{q .}}
+    {{- end}}
+    {{- with .Username}}
+    username: {{q .}}
+    password: {file: secrets/server-{{$s.Name}}}
+    {{- end}}
+    {{- with .Public}}
+    public: {{.}}
+    {{- end}}
+    {{- with .Settings}}
+    settings: {{.}}
+    {{- end}}
+    {{- with .Secrets}}
+    secrets:
+      {{- range $name, $_ := .}}
+      - {name: {{$name}}, value: {file: secrets/server-{{$s.Name}}-{{$name}}}}
+      {{- end}}
+    {{- end}}
 {{- end}}
 catalog:
-{{- if .Redis}}
-  - id: {{index .ID "redis"}}
-    name: redis
-    description: Redis, an in-memory data store
-    metadata: {displayName: Redis}
-    plans:
-      - id: {{index .ID "redis/shared"}}
-        name: shared
-        description: A key prefix on a shared server
-        servers: [redis]
-      - id: {{index .ID "redis/whole-server"}}
-        name: whole-server
-        description: A server of its own, for applications that know no prefix; there is one
-        servers: [redis-whole]
-        settings: {topology: whole-server}
-{{- end}}
-{{- if .SQL}}
-  - id: {{index .ID "postgresql"}}
-    name: postgresql
-    description: PostgreSQL, a relational database
-    metadata: {displayName: PostgreSQL}
+{{- range $o := .Offerings}}
+  - id: {{index $.ID .Name}}
+    name: {{.Name}}
+    description: {{.Description}}
+    metadata: {displayName: {{.Title}}}
+    {{- if .Updateable}}
     plan_updateable: true
+    {{- end}}
     plans:
-      - id: {{index .ID "postgresql/shared"}}
-        name: shared
-        description: A database on a shared server, 20 connections
-        servers: [postgresql]
-        settings: {connection_limit: 20}
-      - id: {{index .ID "postgresql/large"}}
-        name: large
-        description: A database on a shared server, 60 connections
-        servers: [postgresql]
-        settings: {connection_limit: 60}
+      {{- range .Plans}}
+      - id: {{index $.ID (print $o.Name "/" .Name)}}
+        name: {{.Name}}
+        description: {{.Description}}
+        servers: [{{.Server}}]
+        {{- if .Fixed}}
+        binding_rotatable: false
+        {{- end}}
+        {{- with .Settings}}
+        settings: {{.}}
+        {{- end}}
+      {{- end}}
 {{- end}}
 `))
 
@@ -278,6 +272,41 @@ func (c devConfig) Insecure() bool {
 func quoteYAML(s string) (string, error) {
 	b, err := json.Marshal(s)
 	return string(b), err
+}
+
+// keepSecrets writes what a server's configuration refers to.
+func (d *devDir) keepSecrets(b devBackend) error {
+	if b.Username != "" {
+		if err := d.keep("server-"+b.Name, b.Password); err != nil {
+			return err
+		}
+	}
+	for name, s := range b.Secrets {
+		if err := d.keep("server-"+b.Name+"-"+name, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keepPort replaces port 0 by a port that later starts use again: certificates say
+// where their revocation list is.
+func (d *devDir) keepPort(ctx context.Context, address string) (string, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || port != "0" {
+		return address, err
+	}
+	b, err := os.ReadFile(d.file("port"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
+	earlier, _ := strconv.Atoi(strings.TrimSpace(string(b))) // a damaged one is none
+	n, err := devserver.PickPort(ctx, earlier)
+	if err != nil {
+		return "", err
+	}
+	port = strconv.Itoa(n)
+	return net.JoinHostPort(host, port), writeSecret(d.file("port"), port+"\n")
 }
 
 // writeConfig writes bindery.yaml and everything that it refers to.
@@ -328,11 +357,17 @@ func (d *devDir) writeConfig(o devOptions, backends []devBackend) error {
 			return err
 		}
 	}
+	if err := d.writeUpstreamCAs(pki.CAFile(), o.clientCA); err != nil {
+		return err
+	}
 	for _, b := range backends {
-		c.Redis = c.Redis || b.kind == kindRedis
-		c.SQL = c.SQL || b.kind == kindPostgres
-		if err := d.keep("server-"+b.name, b.password); err != nil {
+		if err := d.keepSecrets(b); err != nil {
 			return err
+		}
+	}
+	for _, k := range devKinds {
+		if slices.ContainsFunc(backends, func(b devBackend) bool { return b.Kind == k.Name }) {
+			c.Offerings = append(c.Offerings, k)
 		}
 	}
 	c.TLS.CertFile = config.InsideDir(d.path, c.TLS.CertFile)

@@ -35,7 +35,7 @@ type devIdentity struct {
 }
 
 // startDevIdentity starts the sample service and makes the client's certificate.
-func startDevIdentity(ctx context.Context, d *devDir, o devOptions) (*devIdentity, error) {
+func startDevIdentity(ctx context.Context, d *devDir) (*devIdentity, error) {
 	pki, err := devserver.OpenPKI(d.file("tls"), time.Now)
 	if err != nil {
 		return nil, err
@@ -52,9 +52,6 @@ func startDevIdentity(ctx context.Context, d *devDir, o devOptions) (*devIdentit
 		return nil, err
 	}
 	if i.key, err = d.secret("sample-key", rand.Text); err != nil {
-		return nil, err
-	}
-	if err := d.writeUpstreamCAs(pki.CAFile(), o.clientCA); err != nil {
 		return nil, err
 	}
 	i.sample, err = devserver.StartSample(ctx, devserver.SampleOptions{Cert: server, Key: i.key})

@@ -14,14 +14,17 @@ const restartPause = time.Second
 func supervise(ctx context.Context, log *slog.Logger, all []devBackend) error {
 	g := newGroup()
 	for _, b := range all {
-		g.run(ctx, b.name, func(ctx context.Context) error {
+		if b.process == nil {
+			continue
+		}
+		g.run(ctx, b.Name, func(ctx context.Context) error {
 			for ctx.Err() == nil {
 				select {
 				case <-ctx.Done():
 				case <-b.process.Exited():
-					log.Error("a server has stopped by itself and is started again", "server", b.name)
+					log.Error("a server has stopped by itself and is started again", "server", b.Name)
 					if err := b.process.Start(ctx); err != nil && ctx.Err() == nil {
-						log.Error("start a server", "server", b.name, "error", err.Error())
+						log.Error("start a server", "server", b.Name, "error", err.Error())
 					}
 					select {
 					case <-ctx.Done():

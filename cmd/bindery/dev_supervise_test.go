@@ -20,7 +20,7 @@ func TestDevStartsAServerAgain(t *testing.T) {
 	log := &logBuffer{}
 	before := r.Pid()
 	go func() {
-		done <- supervise(ctx, telemetry.NewLog(log, new(slog.LevelVar)), []devBackend{{name: "redis", process: r.Process}})
+		done <- supervise(ctx, telemetry.NewLog(log, new(slog.LevelVar)), []devBackend{{Name: "redis", process: r.Process}})
 	}()
 	if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
 		t.Fatal(err)

@@ -9,6 +9,11 @@ package main
 import (
 	"context"
 	"os"
+
+	"bindery/devserver/natsd"
 )
 
-func main() { os.Exit(run(context.Background(), os.Args[1:], osStreams())) }
+func main() {
+	natsd.Main() // the NATS server of `bindery dev` is this program, too
+	os.Exit(run(context.Background(), os.Args[1:], osStreams()))
+}

@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,10 +21,12 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"bindery/devserver"
+	"bindery/devserver/natsd"
 )
 
 // TestMain makes this test binary the program `bindery` of the scripts.
 func TestMain(m *testing.M) {
+	natsd.Main() // for tests that start dev's servers without being the program
 	testscript.Main(m, map[string]func(){"bindery": main})
 }
 
@@ -44,16 +48,18 @@ func runScripts(t *testing.T, dir string, commands map[string]scriptCommand) {
 		Dir:                dir,
 		RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
-			for _, name := range []string{"BINDERY_REDIS_SERVER", "BINDERY_POSTGRES_BIN", "BINDERY_TEST_ALL", "GOCOVERDIR"} {
+			for _, name := range []string{"BINDERY_REDIS_SERVER", "BINDERY_POSTGRES_BIN", "BINDERY_MARIADBD", "BINDERY_RABBITMQ_HOME", "BINDERY_TEST_ALL", "GOCOVERDIR"} {
 				if v, ok := os.LookupEnv(name); ok {
 					env.Setenv(name, v)
 				}
 			}
+			env.Setenv("BINDERY_OIDC_MODULES", oidcModules())
 			return nil
 		},
 		Condition: func(name string) (bool, error) {
-			if name == "servers" {
-				return installed(), nil
+			found, ok := conditions[name]
+			if ok {
+				return os.Getenv("BINDERY_TEST_ALL") == "1" || found(), nil
 			}
 			return false, fmt.Errorf("unknown condition %s", name)
 		},
@@ -61,17 +67,38 @@ func runScripts(t *testing.T, dir string, commands map[string]scriptCommand) {
 	})
 }
 
-// installed says whether there is something to start. With BINDERY_TEST_ALL=1
-// the scripts run all the same, and fail.
-func installed() bool {
-	_, err := devserver.FindRedis()
-	return os.Getenv("BINDERY_TEST_ALL") == "1" || err == nil && len(devserver.FindPostgres()) > 0
+// conditions say whether there is something to start. With BINDERY_TEST_ALL=1 the
+// scripts run all the same, and fail.
+var conditions = map[string]func() bool{
+	"servers": func() bool {
+		_, err := devserver.FindRedis()
+		return err == nil && len(devserver.FindPostgres()) > 0
+	},
+	"mysql":    func() bool { _, err := devserver.FindMySQL(); return err == nil },
+	"rabbitmq": func() bool { _, err := devserver.FindRabbitMQ(); return err == nil },
+	"oauth":    func() bool { _, err := exec.LookPath("node"); return err == nil && oidcModules() != "" },
+}
+
+// oidcModules is where scripts/install-servers has put npm's oidc-provider; empty if nowhere.
+func oidcModules() string {
+	if named := os.Getenv("BINDERY_OIDC_MODULES"); named != "" {
+		return named
+	}
+	found, err := filepath.Glob("../../.cache/oidc-provider/*")
+	if err != nil || len(found) == 0 {
+		return ""
+	}
+	name, err := filepath.Abs(found[len(found)-1])
+	if err != nil {
+		return ""
+	}
+	return name
 }
 
 // ready FILE: waits until `bindery dev` has written FILE, and puts what is in it
 // into variables.
 func waitReady(ts *testscript.TestScript, _ bool, args []string) {
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(3 * time.Minute) // a broker takes its time on a busy machine
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -474,17 +475,16 @@ func TestDevWritesWhatServeReads(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer d.unlock()
-			err = d.writeConfig(o, []devBackend{
-				{name: "redis", kind: kindRedis, address: "127.0.0.1:1", username: "default", password: bindery.NewSecret("x")},
-				{name: "redis-whole", kind: kindRedis, address: "127.0.0.1:2", username: "default", password: bindery.NewSecret("x")},
-				{name: "postgresql", kind: kindPostgres, address: "127.0.0.1:3", username: "bindery", password: bindery.NewSecret("x")},
-			})
+			err = d.writeConfig(o, devBackends(t, d, o))
 			if err != nil {
 				t.Fatal(err)
 			}
 			cfg, err := loadConfig(d.file("bindery.yaml"))
 			if err != nil {
 				t.Fatal(err)
+			}
+			if len(cfg.Catalog) != len(devKinds) {
+				t.Errorf("%d offerings, and there are %d kinds", len(cfg.Catalog), len(devKinds))
 			}
 			if o.store != "" && strings.HasPrefix(o.store, "postgres") && cfg.StoreURL().Reveal() != o.store {
 				t.Errorf("store: got %s", cfg.StoreURL().Reveal())
@@ -498,4 +498,36 @@ func TestDevWritesWhatServeReads(t *testing.T) {
 			}
 		})
 	}
+}
+
+// devBackends are servers for all plans. Those that need no program are started.
+func devBackends(t *testing.T, d *devDir, o devOptions) (all []devBackend) {
+	t.Helper()
+	for i, k := range devKinds {
+		if k.needs == "" {
+			started, err := k.start(t.Context(), d, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := stopBackends(started); err != nil {
+					t.Error(err)
+				}
+			})
+			all = append(all, started...)
+			continue
+		}
+		for j, p := range k.Plans {
+			b := devBackend{Name: p.Server, Kind: k.Name, Address: fmt.Sprintf("127.0.0.1:%d", 100*(i+1)+j)}
+			if k.Name == "oauth" {
+				b.Settings = "{issuer: 'http://" + b.Address + "'}"
+			} else {
+				b.Username, b.Password = "bindery", bindery.NewSecret("x")
+			}
+			if !slices.ContainsFunc(all, func(other devBackend) bool { return other.Name == b.Name }) {
+				all = append(all, b)
+			}
+		}
+	}
+	return all
 }
