@@ -149,6 +149,10 @@ func TestSection04EveryFeatureIsPublished(t *testing.T) {
 			"tags that clients look for":          {slices.Contains(o["tags"].([]any), any(s.kind)), true},
 			"requires is left out where empty":    {o["requires"], nil},
 			"the rotatable flag is the plan's":    {o["binding_rotatable"], nil},
+			"what an unbind promises":             {plans["base"]["metadata"].(map[string]any)["revocation"], "proven"},
+			"the credentials' schema":             {plans["base"]["metadata"].(map[string]any)["credentials_schema"].(map[string]any)["type"], "object"},
+			"a lifetime can be asked for":         {strings.Contains(jsonText(schema(plans["limited"], "service_binding", "create")), `"lifetime":`), true},
+			"and not of a plan without":           {strings.Contains(jsonText(schema(plans["base"], "service_binding", "create")), `"lifetime":`), false},
 			"a schema of the kind for a binding":  {schema(plans["base"], "service_binding", "create") != nil, true},
 			"a schema of the kind for a creation": {schema(plans["base"], "service_instance", "create") != nil, true},
 		}

@@ -46,6 +46,7 @@ var fullCatalog = template.Must(template.New("").Parse(`
       - {id: {{.K}}-maturing, name: maturing, description: Gets a new version, maintenance_info: {version: {{.Maturing}}}, servers: [{{.K}}], {{.Base}}}
       - {id: {{.K}}-fixed, name: fixed, description: Stays as it is, plan_updateable: false, servers: [{{.K}}], {{.Base}}}
       - {id: {{.K}}-unrotatable, name: unrotatable, description: Without rotation, binding_rotatable: false, servers: [{{.K}}], {{.Base}}}
+      - {id: {{.K}}-limited, name: limited, description: For two seconds, binding_lifetime: {default: 2s, max: 1h, renew_before: 1s}, servers: [{{.K}}], {{.Base}}}
 {{- range .Lanes}}
       - {id: {{.}}, name: "{{.}}", description: A lane, servers: [{{index $.LaneServer .}}], {{index $.LaneSettings .}}}
 {{- end}}

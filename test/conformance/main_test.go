@@ -74,7 +74,7 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	devDir := filepath.Join(dir, "dev")
-	started, err := start(program, dir, "dev", "dev", "--dir", devDir, "--http", "127.0.0.1:0", "--https", "127.0.0.1:0")
+	started, err := start(program, dir, "dev", "dev", "--services", redisKind+","+postgresKind, "--dir", devDir, "--http", "127.0.0.1:0", "--https", "127.0.0.1:0")
 	if err != nil {
 		return 1, err
 	}
