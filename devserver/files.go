@@ -94,7 +94,7 @@ func (p *Process) startOnPort(ctx context.Context, wanted, earlier int, prepare 
 			return nil
 		}
 		out := p.Output()
-		taken := strings.Contains(out, "Address already in use") || strings.Contains(out, "eaddrinuse")
+		taken := strings.Contains(out, "ddress already in use") || strings.Contains(out, "eaddrinuse")
 		if wanted != 0 || try == tries || !taken {
 			return err
 		}
