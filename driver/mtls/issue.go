@@ -50,12 +50,14 @@ func (p plan) end(now, expires time.Time) (time.Time, error) {
 	case expires.IsZero():
 		expires = now.Add(p.Default)
 	case !expires.After(now):
-		return expires, bindery.Errorf(bindery.CodeInvalid, "the binding has expired")
+		return expires, errOver
 	case expires.Sub(now) > p.Most+time.Minute: // the request took a moment
 		return expires, bindery.Errorf(bindery.CodeInvalid, "the plan has certificates of at most %v", p.Most)
 	}
 	return expires.UTC().Truncate(time.Second), nil
 }
+
+var errOver = bindery.Errorf(bindery.CodeInvalid, "the binding has expired")
 
 // details are facts about a certificate that are no secrets.
 type details struct {
@@ -90,8 +92,11 @@ func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account 
 	}
 	first := issue{serial: m.Serial, notBefore: m.NotBefore, notAfter: m.NotAfter}
 	again := issue{serial: serialText(newSerial()), notBefore: now.Add(-backdate).UTC().Truncate(time.Second)}
-	if again.notAfter, err = p.end(now, account.Expires); err != nil {
-		return bindery.Ensured{}, err
+	// The plan may allow less by now than when the binding was made: that is no reason to fail it.
+	if again.notAfter = account.Expires.UTC().Truncate(time.Second); account.Expires.IsZero() {
+		again.notAfter = now.Add(p.Default).UTC().Truncate(time.Second)
+	} else if !account.Expires.After(now) {
+		return bindery.Ensured{}, errOver
 	}
 	for _, i := range []*issue{&first, &again} {
 		if i.notAfter.After(a.cert.NotAfter) {
