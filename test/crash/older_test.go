@@ -32,6 +32,10 @@ func TestOlderBackend(t *testing.T) {
 			}
 			w.unbind(service, i, i+"-goes")
 			w.mustRefuse(service, goes)
+			// Else the prover would be the one that finds it back.
+			if err := eventually(ctx, time.Minute, func(ctx context.Context) error { return w.proven(ctx, service) }); err != nil {
+				t.Fatal(err)
+			}
 			comes := w.bind(service, i, i+"-comes")
 			if err := saves[service].restore(ctx); err != nil {
 				t.Fatal(err)

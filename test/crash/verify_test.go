@@ -58,6 +58,13 @@ func (w *world) settled(limit time.Duration) snapshot {
 		w.Fatalf("Bindery and its servers do not settle: %v", err)
 	}
 	w.Logf("settled after %v: %d instances, %d bindings", time.Since(began).Round(time.Millisecond), len(s.instances), len(s.bindings))
+	// The prover lets a server that works under load alone, and catches up after it.
+	for _, server := range services {
+		if err := eventually(w.Context(), 4*limit, func(ctx context.Context) error { return w.proven(ctx, server) }); err != nil {
+			w.Fatalf("not everything that was removed is proven dead: %v", err)
+		}
+	}
+	w.Logf("all proven after %v", time.Since(began).Round(time.Millisecond))
 	return s
 }
 
@@ -120,6 +127,20 @@ func (w *world) compare(ctx context.Context) (s snapshot, err error) {
 		return s, fmt.Errorf("%d bindings have no live account", len(open))
 	}
 	return s, w.checkKeys(ctx, bindery.NamePrefix(id), names[redisService])
+}
+
+// proven is an error while something that was removed from a server is not proven dead.
+func (w *world) proven(ctx context.Context, server string) error {
+	for _, state := range []bindery.AccountState{bindery.AccountUnproven, bindery.AccountStuck} {
+		rest, err := collect(w.admin().Accounts(ctx, server, state))
+		if err != nil {
+			return err
+		}
+		for _, a := range rest {
+			return fmt.Errorf("%d accounts are still %s, first %s after %d tries", len(rest), state, a.Name, a.Attempts)
+		}
+	}
+	return nil
 }
 
 // accounts returns the names of the live ones, and takes their bindings out of open.
