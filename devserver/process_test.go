@@ -19,10 +19,12 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"bindery/devserver"
+	"bindery/devserver/natsd"
 	"bindery/devserver/servertest"
 )
 
 func TestMain(m *testing.M) {
+	natsd.Main()
 	if dir := os.Getenv("DEVSERVER_TEST_PARENT"); dir != "" {
 		parent(dir)
 		return
@@ -44,6 +46,7 @@ var kinds = map[string]func(t *testing.T) running{
 		r := servertest.Redis(t, func(o *devserver.RedisOptions) { o.AppendOnly = true })
 		return runningRedis(t, r)
 	},
+	"nats":            func(t *testing.T) running { return runningNATS(t, servertest.NATS(t)) },
 	"postgres oldest": func(t *testing.T) running { return runningPostgres(servertest.Postgres(t, servertest.Oldest)) },
 	"postgres newest": func(t *testing.T) running { return runningPostgres(servertest.Postgres(t, servertest.Newest)) },
 }
@@ -355,7 +358,8 @@ func stateSecrets(t *testing.T, dir string) []string {
 	must(t, err)
 	var secrets []string
 	for line := range strings.Lines(string(b)) {
-		if name, value, ok := strings.Cut(line, ":"); ok && strings.Contains(name, "password") {
+		name, value, ok := strings.Cut(line, ":")
+		if ok && (strings.Contains(name, "password") || strings.Contains(name, "seed")) {
 			secrets = append(secrets, strings.Trim(strings.TrimSpace(value), `",`))
 		}
 	}
