@@ -164,7 +164,7 @@ func TestProblems(t *testing.T) { //nolint:maintidx // a table
 		"variable empty":              {from: "{env: KEY}", to: "{env: EMPTY}", want: ":2: seal.key: is empty"},
 		"secret file missing":         {from: "{env: KEY}", to: "{file: none}", want: ":2: seal.key: file none: no such file or directory"},
 		"secret file empty":           {from: "{env: KEY}", to: "{file: newline}", want: ":2: seal.key: is empty"},
-		"secret file large":           {from: "{env: KEY}", to: "{file: large}", want: ":2: seal.key: file large: is larger than 64 KiB, too large for a secret"},
+		"secret file large":           {from: "{env: KEY}", to: "{file: large}", want: ":2: seal.key: file large: is larger than 8 MiB, too large for a secret"},
 		"secret file is a folder":     {from: "{env: KEY}", to: "{file: .}", want: ":2: seal.key: file .: is a folder"},
 		"previous key is the current": {from: "{key: {env: KEY}}", to: "{key: {env: KEY}, previous: [{env: KEY}]}", want: ":2: seal.previous[0]: is the same key as seal.key"},
 		"no listener":                 {from: "  - {address: 127.0.0.1:0, faces: [osb, admin]}\n", to: "", want: ":3: listeners: is missing: there must be at least one"},

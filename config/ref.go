@@ -12,8 +12,8 @@ import (
 	"bindery"
 )
 
-// maxSecret bounds a file that holds a secret.
-const maxSecret = 64 << 10
+// maxSecret bounds a file that holds a secret. The longest is the stock of a pool: 10,000 sets.
+const maxSecret = 8 << 20
 
 // A Ref says where a secret is: in a file or in an environment variable. It is
 // read once, by Load.
@@ -111,7 +111,7 @@ func (c *checker) readSecretFile(name string) ([]byte, error) {
 	case err != nil:
 		return nil, reason(err)
 	case len(b) > maxSecret:
-		return nil, errors.New("is larger than 64 KiB, too large for a secret")
+		return nil, errors.New("is larger than 8 MiB, too large for a secret")
 	}
 	return b, nil
 }
