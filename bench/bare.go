@@ -16,18 +16,6 @@ import (
 	"bindery/devserver"
 )
 
-// bare returns what Bindery is compared with on a kind of server.
-func (b *bench) bare(ctx context.Context, kind string) ([]contender, error) {
-	if kind == kindPostgres {
-		return []contender{
-			&barePostgres{server: b.backends.postgres, verifier: true},
-			&barePostgres{server: b.backends.postgres},
-		}, nil
-	}
-	rules, err := driverRules(ctx, b.backends.redis)
-	return []contender{&bareRedis{server: b.backends.redis, rules: rules}}, err
-}
-
 // barePostgres makes roles with one statement each.
 type barePostgres struct {
 	server   *devserver.Postgres

@@ -12,10 +12,16 @@ import (
 
 	"bindery"
 	"bindery/devserver"
+	"bindery/devserver/natsd"
 	"bindery/devserver/servertest"
 	"bindery/seal"
 	"bindery/store"
 )
+
+func TestMain(m *testing.M) {
+	natsd.Main()
+	servertest.Main(m)
+}
 
 func TestLoad(t *testing.T) {
 	t.Parallel()
@@ -46,23 +52,45 @@ func TestFigures(t *testing.T) {
 			t.Errorf("%d: %s", n, got)
 		}
 	}
-	// Every target is that of a row.
+	// Every target is that of a row, and every kind's bind has one.
 	var all table
 	one := [][]round{{{}}, {{}}, {{}}}
-	for _, kind := range []string{kindPostgres, kindRedis} {
+	for _, k := range kinds {
+		compared := &backend{kind: k, beside: []beside{{nil, "ACL SETUSER", "ACL DELUSER"}}}
+		if k.name == kindPostgres {
+			compared.beside = []beside{{nil, "CREATE ROLE with a verifier", "DROP ROLE"}, {nil, "CREATE ROLE with a plain password", ""}}
+		}
 		for _, clients := range []int{1, 8, 16, 32} {
-			all.addBare(kind, clients, one)
+			all.addBare(compared, clients, one)
 		}
-		all.addRows(kind, rowClients[kind], 1_000_000, one)
 	}
-	aims := 0
+	for _, name := range parkedKinds {
+		all.addRows(kindNamed(name), rowClients[name], 1_000_000, one)
+	}
+	seen := map[string]bool{}
 	for _, r := range all.rows {
-		if r.target() > 0 {
-			aims++
+		if _, ok := targets[r.key()]; ok {
+			seen[r.key()] = true
+		}
+		if bind := strings.HasSuffix(r.what, " bind"); bind && r.clients == 8 && r.target() == 0 {
+			t.Errorf("nothing is aimed at for %s", r.what)
 		}
 	}
-	if aims != len(targets) {
-		t.Errorf("%d rows have a target, and there are %d targets", aims, len(targets))
+	for key := range targets {
+		if (strings.HasPrefix(key, "PostgreSQL") || strings.HasPrefix(key, "Redis")) && !seen[key] {
+			t.Errorf("no row has the target of %q", key)
+		}
+	}
+}
+
+func TestKindTarget(t *testing.T) {
+	t.Parallel()
+	for rate, want := range map[int]float64{9_000: kindTarget, 11_000: quickTarget} {
+		its := window{done: rate, elapsed: time.Second}
+		r := row{what: "NATS bind", clients: 8, kinds: true, its: []window{its}}
+		if got := r.target(); got != want {
+			t.Errorf("beside %d a second: %v", rate, got)
+		}
 	}
 }
 
@@ -99,18 +127,19 @@ func TestSeed(t *testing.T) {
 // TestRun plays everything once, too short to mean anything.
 func TestRun(t *testing.T) {
 	t.Parallel()
-	if len(devserver.FindPostgres()) == 0 {
-		servertest.Check(t, fmt.Errorf("postgresql: %w", devserver.ErrMissing))
-	}
 	var out strings.Builder
 	o, err := parse([]string{"-quick", "-pairs", "1", "-duration", "20ms", "-clients", "1,8", "-rows", "2000", "-cpuprofile", ""}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	servertest.Check(t, run(t.Context(), o, &out, t.Output()))
+	if strings.Contains(out.String(), "is left out") {
+		servertest.Check(t, fmt.Errorf("%w:\n%s", devserver.ErrMissing, out.String()))
+	}
 	for _, row := range []string{
 		"PostgreSQL bind | 8", "PostgreSQL unbind | 8", "Redis bind | 8", "Redis unbind | 1",
 		"PostgreSQL bind, 2,000 bindings | 8", "Redis bind, 2,000 bindings | 16",
+		"MariaDB bind | 8", "RabbitMQ unbind | 8", "NATS bind | 8", "OAuth bind | 8", "Certificate unbind | 8", "Static bind | 8", "Pool unbind | 8",
 	} {
 		if !strings.Contains(out.String(), row) {
 			t.Errorf("the table lacks %q:\n%s", row, out.String())

@@ -77,7 +77,7 @@ func (s *service) tail(body any) ([]byte, error) {
 // overHTTP binds and unbinds through Bindery.
 type overHTTP struct {
 	service   *service
-	kind      string
+	kind      *kind
 	instances []string
 	conns     []*conn
 	bind      []byte // the end of a bind
@@ -85,13 +85,12 @@ type overHTTP struct {
 	query     string
 }
 
-func (h *overHTTP) name() string { return "Bindery, " + h.kind + ", " + h.service.name }
+func (h *overHTTP) name() string { return "Bindery, " + h.kind.name + ", " + h.service.name }
 
 func (h *overHTTP) connect(ctx context.Context, clients int) (err error) {
-	offer := offers[h.kind]
-	h.query = "?service_id=" + offer.offering + "&plan_id=" + offer.plan
+	h.query = "?service_id=" + h.kind.offering() + "&plan_id=" + h.kind.plan()
 	if h.bind, err = h.service.tail(map[string]any{
-		"service_id": offer.offering, "plan_id": offer.plan,
+		"service_id": h.kind.offering(), "plan_id": h.kind.plan(),
 		"bind_resource": map[string]string{"app_guid": guid(1)},
 		"context":       map[string]string{"platform": "cloudfoundry"},
 	}); err != nil {
@@ -142,7 +141,7 @@ func (h *overHTTP) provision(ctx context.Context) error {
 	}
 	defer func() { _ = c.Close() }() // everything was answered
 	tail, err := h.service.tail(map[string]any{
-		"service_id": offers[h.kind].offering, "plan_id": offers[h.kind].plan,
+		"service_id": h.kind.offering(), "plan_id": h.kind.plan(),
 		"organization_guid": guid(2), "space_guid": guid(3),
 	})
 	if err != nil {

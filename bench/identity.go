@@ -98,7 +98,7 @@ func (b *bench) compareIdentity(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("%s, %d clients: %w", c.what, n, err)
 			}
-			b.table.rows = append(b.table.rows, row{c.what, n, c.with, own, its})
+			b.table.rows = append(b.table.rows, row{what: c.what, clients: n, with: c.with, own: own, its: its})
 		}
 	}
 	return errors.Join(sqlite.stop(), postgres.stop())
@@ -204,7 +204,11 @@ func (i *identityBench) serve(ctx context.Context, name, url string, rows int) (
 
 // serveOnPostgres is serve with a database of its own.
 func (i *identityBench) serveOnPostgres(ctx context.Context) (*service, error) {
-	p := i.backends.postgres
+	p, fact, err := i.launchPostgres(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i.closers, i.facts = append(i.closers, p.Remove), append(i.facts, "identity: "+fact)
 	c, err := pgx.Connect(ctx, p.URL(p.Database).Reveal())
 	if err != nil {
 		return nil, err

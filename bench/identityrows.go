@@ -31,7 +31,9 @@ func (i *identityBench) compareIdentityRows(ctx context.Context) error {
 	}
 	with := "Bindery with " + thousands(smallRows) + " bindings"
 	add := func(what string, own, its []window) {
-		i.table.rows = append(i.table.rows, row{what + ", " + thousands(i.rows) + " bindings", identityRowClients, with, own, its})
+		i.table.rows = append(i.table.rows, row{
+			what: what + ", " + thousands(i.rows) + " bindings", clients: identityRowClients, with: with, own: own, its: its,
+		})
 	}
 	own, its, err := i.pairsOf(ctx, i.tokens(large, sampleType, false), i.tokens(small, sampleType, false), identityRowClients)
 	if err != nil {

@@ -2,12 +2,13 @@
 // HTTP, beside the bare statements that no tool could do without, on the same
 // servers in the same run.
 //
-//	go run ./bench                       # everything that the README quotes: about ten minutes
+//	go run ./bench                       # everything that the README quotes: about a quarter of an hour
 //	go run ./bench -quick                # the same in about a minute, with less to rely on
 //	go run ./bench -only redis -clients 16 -cpuprofile /tmp/profiles
 //
-// It starts a PostgreSQL and a Redis of its own, and the bindery program as a
-// process of its own, with plain HTTP on loopback and an SQLite store. Whatever
+// It starts servers of its own, each when it is needed, and the bindery program as a
+// process of its own, with plain HTTP on loopback and an SQLite store. Kinds whose
+// programs are not installed are left out, and it says so. Whatever
 // is compared runs in turn, in short windows: a pair is one window of each, one
 // after the other, and a ratio is that of a pair. What the table shows is the
 // median of the pairs and, in parentheses, the least and the most. The load comes
@@ -29,6 +30,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"bindery/devserver"
+	"bindery/devserver/natsd"
 )
 
 // options are the flags.
@@ -48,6 +52,7 @@ type options struct {
 }
 
 func main() {
+	natsd.Main() // the NATS server that is measured is this program, too
 	if settings := os.Getenv(bareEnv); settings != "" {
 		var s bareServer
 		err := json.Unmarshal([]byte(settings), &s)
@@ -76,7 +81,7 @@ func parse(args []string, out io.Writer) (options, error) {
 	o := options{clients: []int{1, 8, 16, 32}}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(out)
-	f.StringVar(&o.only, "only", "", "one of postgresql, redis, rows, identity, identity-rows; empty: all")
+	f.StringVar(&o.only, "only", "", "one of "+strings.Join(parts, ", ")+"; empty: all")
 	f.IntVar(&o.pairs, "pairs", 5, "how often each comparison is made")
 	f.DurationVar(&o.duration, "duration", 1500*time.Millisecond, "how long a window is")
 	f.IntVar(&o.rows, "rows", 1_000_000, "bindings in the large store")
@@ -85,7 +90,7 @@ func parse(args []string, out io.Writer) (options, error) {
 	f.StringVar(&o.binary, "bindery", "", "the program to measure; empty: it is built from this module")
 	f.StringVar(&o.keep, "dir", "", "where to keep stores and logs; empty: a temporary directory, removed at the end")
 	f.StringVar(&o.cpuprofile, "cpuprofile", "", "a directory for CPU profiles of Bindery while it binds and unbinds")
-	f.Func("clients", "numbers of clients, separated by commas (default 1,8,16,32)", func(s string) error {
+	f.Func("clients", "numbers of clients, separated by commas (default 1,8,16,32 for postgresql and redis, 8 for other kinds)", func(s string) error {
 		o.clients, o.clientsGiven = nil, true
 		for field := range strings.SplitSeq(s, ",") {
 			n, err := strconv.Atoi(field)
@@ -113,7 +118,7 @@ func parse(args []string, out io.Writer) (options, error) {
 		}
 	}
 	if f.NArg() > 0 || o.pairs < 1 || o.duration <= 0 || o.rows < smallRows ||
-		!slices.Contains([]string{"", kindPostgres, kindRedis, onlyRows, onlyIdentity, onlyIdentityRows}, o.only) {
+		o.only != "" && !slices.Contains(parts, o.only) {
 		return o, errors.New("see -help for what the flags take")
 	}
 	return o, nil
@@ -124,13 +129,17 @@ const (
 	onlyIdentityRows = "identity-rows"
 )
 
+// parts are what -only can name.
+var parts = append(kindNames(), onlyIdentity, onlyRows, onlyIdentityRows)
+
 // A bench is one run.
 type bench struct {
 	options
 	progress io.Writer
 	program  string
 	dir      string
-	backends backends
+	started  int      // servers, so far
+	facts    []string // about what the figures depend on
 	table    table
 	closers  []func() error
 }
@@ -150,29 +159,16 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	} else if b.dir, err = filepath.Abs(b.dir); err != nil {
 		return err
 	}
-	facts, err := b.start(ctx)
-	if err != nil {
+	if b.facts, err = b.machine(); err != nil {
+		return err
+	}
+	if b.program, err = b.build(ctx); err != nil {
 		return err
 	}
 	if err := b.measure(ctx); err != nil {
 		return err
 	}
-	return b.table.write(out, facts)
-}
-
-// start starts the servers, and says on what all of it runs.
-func (b *bench) start(ctx context.Context) ([]string, error) {
-	facts, err := b.facts()
-	if err != nil {
-		return nil, err
-	}
-	if b.program, err = b.build(ctx); err != nil {
-		return nil, err
-	}
-	if err := b.startBackends(ctx); err != nil {
-		return nil, err
-	}
-	return append(facts, b.backends.facts()...), nil
+	return b.table.write(out, b.facts)
 }
 
 func (b *bench) say(format string, args ...any) {
@@ -181,79 +177,95 @@ func (b *bench) say(format string, args ...any) {
 
 // measure fills the table.
 func (b *bench) measure(ctx context.Context) error {
-	wanted := func(part string) bool { return b.only == "" || b.only == part }
-	if wanted(kindPostgres) || wanted(kindRedis) {
-		if err := b.compareBare(ctx); err != nil {
-			return err
-		}
-	}
-	if wanted(onlyIdentity) {
-		if err := b.compareIdentity(ctx); err != nil {
-			return err
-		}
-	}
-	if wanted(onlyRows) {
-		if err := b.compareRows(ctx); err != nil {
-			return err
-		}
-	}
-	if !wanted(onlyIdentityRows) {
-		return nil
-	}
-	i, err := b.newIdentityBench(ctx)
-	if err != nil {
-		return err
-	}
-	return i.compareIdentityRows(ctx)
-}
-
-// compareBare compares Bindery with the bare statements.
-func (b *bench) compareBare(ctx context.Context) error {
-	s, err := b.serve(ctx, "bare", smallRows)
-	if err != nil {
-		return err
-	}
-	for _, kind := range []string{kindPostgres, kindRedis} {
-		if b.only != "" && b.only != kind {
+	for _, part := range parts {
+		if b.only != "" && b.only != part {
 			continue
 		}
-		all := []contender{s.contender(kind)}
-		bare, err := b.bare(ctx, kind)
+		err := b.part(ctx, part)
+		if errors.Is(err, devserver.ErrMissing) && b.only == "" {
+			b.say("%s is left out: %v", part, err)
+			b.facts = append(b.facts, fmt.Sprintf("%s is left out: %v", part, err))
+			continue
+		}
 		if err != nil {
 			return err
 		}
-		all = append(all, bare...)
-		for _, clients := range b.clients {
-			rounds, err := b.rounds(ctx, all, clients)
-			if err != nil {
-				return fmt.Errorf("%s, %d clients: %w", kind, clients, err)
-			}
-			b.table.addBare(kind, clients, rounds)
-			if err := b.profile(ctx, s, kind, clients); err != nil {
-				return err
-			}
+	}
+	return nil
+}
+
+func (b *bench) part(ctx context.Context, part string) error {
+	switch part {
+	case onlyIdentity:
+		return b.compareIdentity(ctx)
+	case onlyRows:
+		return b.compareRows(ctx)
+	case onlyIdentityRows:
+		i, err := b.newIdentityBench(ctx)
+		if err != nil {
+			return err
+		}
+		return i.compareIdentityRows(ctx)
+	}
+	return b.compareBare(ctx, part)
+}
+
+// compareBare compares a kind with the bare statements.
+func (b *bench) compareBare(ctx context.Context, name string) error {
+	running, err := b.start(ctx, name)
+	if err != nil {
+		return err
+	}
+	s, err := b.serve(ctx, "beside-"+name, smallRows, running)
+	if err != nil {
+		return err
+	}
+	all := []contender{s.contender(name)}
+	for _, c := range running.beside {
+		all = append(all, c.contender)
+	}
+	for _, clients := range b.clientsOf(running.kind) {
+		rounds, err := b.rounds(ctx, all, clients)
+		if err != nil {
+			return fmt.Errorf("%s, %d clients: %w", name, clients, err)
+		}
+		b.table.addBare(running, clients, rounds)
+		if err := b.profile(ctx, s, name, clients); err != nil {
+			return err
 		}
 	}
-	return s.stop()
+	return errors.Join(s.stop(), running.stop())
 }
 
 // compareRows compares Bindery on a small store with Bindery on a large one.
 func (b *bench) compareRows(ctx context.Context) error {
-	small, err := b.serve(ctx, "small", smallRows)
-	if err != nil {
-		return err
-	}
-	large, err := b.serve(ctx, "large", b.rows)
-	if err != nil {
-		return err
-	}
-	for _, kind := range []string{kindPostgres, kindRedis} {
-		clients := rowClients[kind]
-		rounds, err := b.rounds(ctx, []contender{large.contender(kind), small.contender(kind)}, clients)
+	var backends []*backend
+	for _, name := range parkedKinds {
+		running, err := b.start(ctx, name)
 		if err != nil {
-			return fmt.Errorf("%s, %d bindings: %w", kind, b.rows, err)
+			return err
 		}
-		b.table.addRows(kind, clients, b.rows, rounds)
+		backends = append(backends, running)
 	}
-	return errors.Join(large.stop(), small.stop())
+	small, err := b.serve(ctx, "small", smallRows, backends...)
+	if err != nil {
+		return err
+	}
+	large, err := b.serve(ctx, "large", b.rows, backends...)
+	if err != nil {
+		return err
+	}
+	for _, running := range backends {
+		clients := rowClients[running.name]
+		rounds, err := b.rounds(ctx, []contender{large.contender(running.name), small.contender(running.name)}, clients)
+		if err != nil {
+			return fmt.Errorf("%s, %d bindings: %w", running.name, b.rows, err)
+		}
+		b.table.addRows(running.kind, clients, b.rows, rounds)
+	}
+	errs := []error{large.stop(), small.stop()}
+	for _, running := range backends {
+		errs = append(errs, running.stop())
+	}
+	return errors.Join(errs...)
 }

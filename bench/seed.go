@@ -90,13 +90,13 @@ func (w *seeder) nextInstance(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	kind := kindPostgres
-	if w.in.Kind == kindPostgres {
-		kind = kindRedis
+	parked := kindNamed(parkedKinds[0])
+	if w.in.Kind == parked.name {
+		parked = kindNamed(parkedKinds[1])
 	}
 	w.in = bindery.Instance{
 		Row: row, Platform: platform, ID: guid(-row), Name: bindery.Name(w.store.Installation(), row),
-		OfferingID: offers[kind].offering, PlanID: offers[kind].parkedPlan, Kind: kind, Server: offers[kind].parked,
+		OfferingID: parked.offering(), PlanID: parked.parkedPlan(), Kind: parked.name, Server: parked.parked(),
 		Organization: guid(2), Space: guid(3), State: bindery.StateReady, Created: w.now, Updated: w.now,
 	}
 	return nil

@@ -13,63 +13,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"text/template"
 	"time"
 
-	"bindery/devserver"
+	"bindery"
 	"bindery/seal"
 )
-
-// The kinds as the configuration names them, and their servers' names.
-const (
-	kindPostgres   = "postgresql"
-	kindRedis      = "redis"
-	serverPostgres = "postgresql-1"
-	serverRedis    = "redis-1"
-	platform       = "bench"
-)
-
-// offers are what the catalog has for each kind. What the store is filled with
-// is parked on servers at an address where nobody answers: Bindery would make the
-// accounts again that a server has lost.
-var offers = map[string]struct{ offering, plan, server, parkedPlan, parked string }{
-	kindPostgres: {guid(10), guid(11), serverPostgres, guid(12), serverPostgres + "-parked"},
-	kindRedis:    {guid(20), guid(21), serverRedis, guid(22), serverRedis + "-parked"},
-}
-
-// backends are the servers on which everything is made.
-type backends struct {
-	postgres *devserver.Postgres
-	version  string // of PostgreSQL, whole
-	redis    *devserver.Redis
-}
-
-// startBackends starts a PostgreSQL that flushes to disk, the oldest that is
-// installed, and a Redis without an ACL file.
-func (b *bench) startBackends(ctx context.Context) error {
-	found := devserver.FindPostgres()
-	if len(found) == 0 {
-		return fmt.Errorf("postgresql: %w", devserver.ErrMissing)
-	}
-	b.backends.version = found[0].Full
-	var err error
-	b.backends.postgres, err = devserver.StartPostgres(ctx, devserver.PostgresOptions{
-		Dir: filepath.Join(b.dir, "postgresql"), BinDir: found[0].BinDir, Settings: map[string]string{"max_connections": "200"},
-	})
-	if err != nil {
-		return err
-	}
-	b.closers = append(b.closers, b.backends.postgres.Remove)
-	b.backends.redis, err = devserver.StartRedis(ctx, devserver.RedisOptions{Dir: filepath.Join(b.dir, "redis")})
-	if err != nil {
-		return err
-	}
-	b.closers = append(b.closers, b.backends.redis.Remove)
-	return nil
-}
 
 // build builds the program as `make build` does, unless one was named.
 func (b *bench) build(ctx context.Context) (string, error) {
@@ -122,59 +75,99 @@ servers:
 {{- range .Servers}}
   - name: {{.Name}}
     kind: {{.Kind}}
+    {{- if .Address}}
     address: {{.Address}}
-    username: {{.Username}}
-    password: {file: {{.Name}}-password}
-    {{- if $.Workers}}
-    settings: {max_connections: {{$.Workers}}}
     {{- end}}
-  - name: {{.Name}}-parked
-    kind: {{.Kind}}
-    address: 127.0.0.1:1
+    {{- if .Username}}
     username: {{.Username}}
     password: {file: {{.Name}}-password}
+    {{- end}}
+    {{- if .Public}}
+    public: {{.PublicYAML}}
+    {{- end}}
+    {{- if .Settings}}
+    settings: {{.SettingsYAML}}
+    {{- end}}
+    {{- if .Secrets}}
+    secrets:
+    {{- $name := .Name}}
+    {{- range $secret, $value := .Secrets}}
+      - {name: {{$secret}}, value: {file: {{$name}}-{{$secret}}}}
+    {{- end}}
+    {{- end}}
 {{- end}}
 catalog:
-{{- range .Servers}}
-  - id: {{.Offering}}
+{{- range .Offerings}}
+  - id: {{.ID}}
     name: {{.Kind}}
     description: What is measured
     plans:
-      - id: {{.Plan}}
-        name: shared
-        description: On a shared server
-        servers: [{{.Name}}]
-      - id: {{.ParkedPlan}}
-        name: parked
-        description: What is in the store only
-        servers: [{{.Name}}-parked]
+    {{- range .Plans}}
+      - id: {{.ID}}
+        name: {{.Name}}
+        description: {{.Description}}
+        binding_rotatable: {{.Rotatable}}
+        servers: [{{.Servers}}]
+    {{- end}}
 {{- end}}
 `))
 
-type configuredServer struct{ Name, Kind, Address, Username, Offering, Plan, ParkedPlan string }
+type (
+	configuredOffering struct {
+		ID, Kind string
+		Plans    []configuredPlan
+	}
+	configuredPlan struct {
+		ID, Name, Description, Servers string
+		Rotatable                      bool
+	}
+)
 
 // configure writes the configuration and the secrets that it refers to.
-func (b *bench) configure(s *service, key seal.Key) error {
-	p, r := b.backends.postgres, b.backends.redis
+func (b *bench) configure(s *service, key seal.Key, backends []*backend) error {
 	data := struct {
-		Platform string
-		Workers  int
-		Servers  []configuredServer
-	}{platform, b.workers, []configuredServer{
-		{serverPostgres, kindPostgres, p.Addr, p.User, offers[kindPostgres].offering, offers[kindPostgres].plan, offers[kindPostgres].parkedPlan},
-		{serverRedis, kindRedis, r.Addr, r.User, offers[kindRedis].offering, offers[kindRedis].plan, offers[kindRedis].parkedPlan},
-	}}
+		Platform  string
+		Workers   int
+		Servers   []configuredServer
+		Offerings []configuredOffering
+	}{Platform: platform, Workers: b.workers}
+	for _, k := range kinds {
+		o := configuredOffering{ID: k.offering(), Kind: k.name}
+		for _, running := range backends {
+			if running.kind != k {
+				continue
+			}
+			var names []string
+			for _, server := range running.servers {
+				names = append(names, server.Name)
+			}
+			data.Servers = append(data.Servers, running.servers...)
+			o.Plans = append(o.Plans, configuredPlan{k.plan(), "shared", "On a shared server", strings.Join(names, ", "), k.name != kindStatic})
+		}
+		if slices.Contains(parkedKinds, k.name) {
+			data.Servers = append(data.Servers, configuredServer{
+				Name: k.parked(), Kind: k.name, Address: "127.0.0.1:1", Username: "parked", Password: bindery.NewSecret(newPassword()),
+			})
+			o.Plans = append(o.Plans, configuredPlan{k.parkedPlan(), "parked", "What is in the store only", k.parked(), true})
+		}
+		if o.Plans != nil {
+			data.Offerings = append(data.Offerings, o)
+		}
+	}
 	var text bytes.Buffer
 	if err := configuration.Execute(&text, data); err != nil {
 		return err
 	}
-	for name, content := range map[string]string{
-		"bindery.yaml":               text.String(),
-		"seal-key":                   key.Reveal(),
-		"platform-password":          s.password,
-		serverPostgres + "-password": p.Password.Reveal(),
-		serverRedis + "-password":    r.Password.Reveal(),
-	} {
+	files := map[string]string{"bindery.yaml": text.String(), "seal-key": key.Reveal(), "platform-password": s.password}
+	for _, server := range data.Servers {
+		if server.Username != "" {
+			files[server.Name+"-password"] = server.Password.Reveal()
+		}
+		for name, secret := range server.Secrets {
+			files[server.Name+"-"+name] = secret.Reveal()
+		}
+	}
+	for name, content := range files {
 		if err := os.WriteFile(filepath.Join(s.dir, name), []byte(content), 0o600); err != nil {
 			return err
 		}
@@ -183,13 +176,13 @@ func (b *bench) configure(s *service, key seal.Key) error {
 }
 
 // serve starts Bindery on a new store that has this many bindings already.
-func (b *bench) serve(ctx context.Context, name string, rows int) (*service, error) {
+func (b *bench) serve(ctx context.Context, name string, rows int, backends ...*backend) (*service, error) {
 	s := &service{name: name, dir: filepath.Join(b.dir, name), password: newPassword(), kinds: map[string]*overHTTP{}}
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, err
 	}
 	key := seal.NewKey()
-	if err := b.configure(s, key); err != nil {
+	if err := b.configure(s, key, backends); err != nil {
 		return nil, err
 	}
 	began := time.Now()
@@ -201,12 +194,12 @@ func (b *bench) serve(ctx context.Context, name string, rows int) (*service, err
 		return nil, fmt.Errorf("%w\n%s", err, s.lastOutput())
 	}
 	b.closers = append(b.closers, s.stop)
-	for _, kind := range []string{kindPostgres, kindRedis} {
-		h := &overHTTP{service: s, kind: kind}
+	for _, running := range backends {
+		h := &overHTTP{service: s, kind: running.kind}
 		if err := h.provision(ctx); err != nil {
 			return nil, fmt.Errorf("provision: %w\n%s", err, s.lastOutput())
 		}
-		s.kinds[kind] = h
+		s.kinds[running.name] = h
 	}
 	return s, nil
 }
