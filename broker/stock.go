@@ -14,6 +14,8 @@ import (
 const (
 	// returnLimit bounds one question whether an item may be given out again.
 	returnLimit = time.Minute
+	// keepLimit bounds the recording of its answer.
+	keepLimit = 10 * time.Second
 	// returnLease is after how long a process that asks is taken for dead.
 	returnLease = 2 * returnLimit
 	// stockEvery is the pause between two looks at the stocks; a bind and an unbind wake earlier.
@@ -230,6 +232,8 @@ func (b *Broker) lookAfter(ctx context.Context, server string, d bindery.Stocker
 	if err != nil {
 		return err
 	}
+	configured := d.Stock()
+	items = items[:min(len(items), len(configured))] // the rest is gone from the configuration
 	for n := range items {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -238,9 +242,8 @@ func (b *Broker) lookAfter(ctx context.Context, server string, d bindery.Stocker
 			return err
 		}
 	}
-	configured := d.Stock()
 	counts := Stocked{bindery.StockFree: 0, bindery.StockTaken: 0, bindery.StockQuarantine: 0}
-	for _, i := range items[:min(len(items), len(configured))] {
+	for _, i := range items {
 		state := i.State
 		if state == bindery.StockReturning {
 			state = bindery.StockQuarantine
@@ -293,7 +296,8 @@ func (b *Broker) giveBack(ctx context.Context, d bindery.Stocker, w *watchedStoc
 	material, ok, failed := d.Return(limited, item)
 	cancel()
 	// What the hook did is kept even where this process is about to end.
-	ctx = context.WithoutCancel(ctx)
+	ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), keepLimit)
+	defer cancel()
 	err = b.Store.Update(ctx, func(tx bindery.Tx) error {
 		back := item
 		if failed == nil && ok {
