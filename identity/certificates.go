@@ -111,9 +111,10 @@ type Certificates struct {
 
 	// stamps are of the files behind trust; only the one who reloads touches them.
 	stamps map[string]stamp
-	// registering guards listFiles, and keeps a new authority from missing a list.
+	// registering guards listFiles and unread, and keeps a new authority from missing a list.
 	registering sync.Mutex
 	listFiles   map[string]listFile
+	unread      map[authorityID]bool
 
 	mu           sync.Mutex
 	authorities  map[authorityID]*authority

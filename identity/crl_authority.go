@@ -40,6 +40,9 @@ type authority struct {
 	// lists are one for each scope: the newest. Reading them takes no lock: every
 	// request does.
 	lists atomic.Pointer[[]*crl]
+	// unread: a list file stands beside its certificate, and cannot be used. Whom no
+	// other list covers may be revoked there.
+	unread atomic.Bool
 	slots chan struct{} // fetches at one time
 
 	querySlots    chan struct{} // OCSP queries at one time
@@ -121,7 +124,7 @@ type standing int
 
 const (
 	unlisted standing = iota // no list covers it
-	stale                    // a list does, and the next one should have come
+	stale                    // a list does, and the next one should have come, or it cannot be read
 	good
 	revoked
 )
@@ -139,6 +142,9 @@ func (a *authority) standing(l *link, now time.Time) standing {
 		case s == unlisted:
 			s = stale
 		}
+	}
+	if s == unlisted && a.unread.Load() {
+		return stale
 	}
 	return s
 }

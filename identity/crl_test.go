@@ -409,6 +409,31 @@ func TestListFiles(t *testing.T) {
 	}
 }
 
+// After a restart nobody remembers whom a list named that was broken meanwhile.
+func TestBrokenListFileAtStart(t *testing.T) {
+	t.Parallel()
+	root, other := newCA(t, "Root"), newCA(t, "Other")
+	leaf, ofOther := root.leaf(t, "leaf"), other.leaf(t, "of other")
+	w := newWorld(t, []*signer{root, other})
+	w.write(t, "Root.r0", root.crl(t, list{revoked: []*signer{leaf}}))
+	w.soonWants(t, leaf, isRevoked)
+	w.stop()
+	for _, broken := range [][]byte{[]byte("broken"), nil, newCA(t, "Root").crl(t, list{})} {
+		w.write(t, "Root.r0", broken)
+		w.open(t)
+		w.wants(t, leaf, unchecked)
+		w.wants(t, ofOther, "")
+		w.stop()
+	}
+	w.open(t, func(o *identity.CertificateOptions) { o.StaleCRL = "warn" })
+	w.wants(t, leaf, "")
+	w.write(t, "Root.r0", root.crl(t, list{number: 2, revoked: []*signer{leaf}}))
+	w.soonWants(t, leaf, isRevoked)
+	w.stop()
+	w.open(t)
+	w.wants(t, root.leaf(t, "another"), "")
+}
+
 func TestOptionsAreChecked(t *testing.T) {
 	t.Parallel()
 	if _, err := identity.NewCertificates(identity.CertificateOptions{StaleCRL: "shrug"}); err == nil {

@@ -33,7 +33,12 @@ type trustSet struct {
 	policies             map[[sha256.Size]byte]*policy // by certificate
 	own                  *ownSet                       // Bindery's own among them
 	size                 int
+	// named are the authorities by their files' names, without what follows the last dot.
+	named map[string][]authorityID
 }
+
+// stem is what the files of one authority share: 1a2b3c4d.0, 1a2b3c4d.r0, 1a2b3c4d.signing_policy.
+func stem(path string) string { return strings.TrimSuffix(path, filepath.Ext(path)) }
 
 var (
 	hashedCA  = regexp.MustCompile(`^[0-9a-f]{8}\.[0-9]+$`)
@@ -111,9 +116,10 @@ func loadTrust(files trustFiles, own *ownSet, log *slog.Logger) (*trustSet, erro
 		roots: x509.NewCertPool(), intermediates: x509.NewCertPool(),
 		authorities: make(map[authorityID]*x509.Certificate),
 		policies:    make(map[[sha256.Size]byte]*policy),
+		named:       make(map[string][]authorityID),
 	}
 	var certs []*x509.Certificate
-	stems := make(map[[sha256.Size]byte][]string) // the files of a certificate, without what follows the last dot
+	stems := make(map[[sha256.Size]byte][]string) // of the files of a certificate
 	for _, path := range files.authorities {
 		found, err := readCertificates(path, log)
 		if err != nil {
@@ -124,7 +130,8 @@ func loadTrust(files trustFiles, own *ownSet, log *slog.Logger) (*trustSet, erro
 			if stems[sum] == nil {
 				certs = append(certs, cert)
 			}
-			stems[sum] = append(stems[sum], strings.TrimSuffix(path, filepath.Ext(path)))
+			stems[sum] = append(stems[sum], stem(path))
+			set.named[stem(path)] = append(set.named[stem(path)], idOf(cert))
 		}
 	}
 	for _, cert := range own.certificates() {

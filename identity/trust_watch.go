@@ -34,7 +34,7 @@ func (c *Certificates) reload() error {
 		for _, cert := range next.authorities {
 			c.authority(cert)
 		}
-		c.reloadLists(files)
+		c.reloadLists(files, next)
 		c.trust.Store(next)
 		c.setTrustProblem("")
 		c.o.Log.Info("trusted authorities were read", "certificates", next.size, "policies", len(next.policies))
@@ -44,7 +44,7 @@ func (c *Certificates) reload() error {
 		return nil
 	}
 	c.setTrustProblem("")
-	c.reloadLists(files)
+	c.reloadLists(files, set)
 	return nil
 }
 
@@ -79,8 +79,9 @@ type listFile struct {
 }
 
 // reloadLists reads the *.r0 files that changed. One that is broken is left out: the list
-// that was known before still revokes, until it is stale.
-func (c *Certificates) reloadLists(files trustFiles) {
+// that was known before still revokes, until it is stale; where none was known, as after a
+// restart, nobody knows whom it would revoke (see [authority.unread]).
+func (c *Certificates) reloadLists(files trustFiles, set *trustSet) {
 	c.registering.Lock()
 	defer c.registering.Unlock()
 	now := c.o.Now()
@@ -106,6 +107,19 @@ func (c *Certificates) reloadLists(files trustFiles) {
 		next[path] = file
 	}
 	c.listFiles = next
+	c.unread = make(map[authorityID]bool)
+	for path, file := range next {
+		if file.problem != "" {
+			for _, id := range set.named[stem(path)] {
+				c.unread[id] = true
+			}
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, a := range c.authorities {
+		a.unread.Store(c.unread[id])
+	}
 }
 
 func (c *Certificates) readListFile(path string) (*signedCRL, error) {
@@ -168,6 +182,7 @@ func (c *Certificates) authority(cert *x509.Certificate) *authority {
 	}
 	a := newAuthority(cert)
 	a.used.Store(now.Unix())
+	a.unread.Store(c.unread[a.id])
 	// The lists are in before anybody asks the authority.
 	for path, file := range c.listFiles {
 		if file.issuer != a.name {
