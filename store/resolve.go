@@ -58,6 +58,9 @@ func (s *Store) read(
 		out, err = t.resolve(ctx, service, host, auth, keys)
 		return err
 	})
+	if err == nil && out.Service.Row != 0 {
+		out.Service.Hosts = s.hosts.share(out.Service)
+	}
 	return out, err
 }
 

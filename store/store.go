@@ -39,6 +39,7 @@ type Store struct {
 	vault        *vault
 	ids          *ids
 	installation string
+	hosts        hostLists
 	closing      sync.Once
 	closed       error
 }
