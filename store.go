@@ -105,6 +105,7 @@ type Bindings interface {
 	// Count counts the live bindings of an instance, up to limit.
 	Count(ctx context.Context, instanceRow int64, limit int) (int, error)
 	// Expiring returns up to limit bindings that are ready and expire before then, those that expire first first.
+	// Those wait that are of an instance with an operation of its own in progress: they must not hold up others.
 	Expiring(ctx context.Context, before time.Time, limit int) ([]Binding, error)
 	// NextExpiry is when the next binding that is ready expires; ok is false where none does.
 	NextExpiry(ctx context.Context) (at time.Time, ok bool, err error)

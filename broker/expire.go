@@ -48,10 +48,14 @@ func (b *Broker) expireDue(ctx context.Context) time.Duration {
 		return time.Second
 	}
 	if len(due) == 0 {
-		if some {
-			return max(0, min(next.Sub(b.Now()), expiryIdle))
+		left := next.Sub(b.Now())
+		switch {
+		case !some:
+			return expiryIdle
+		case left <= 0:
+			return expiryBusy
 		}
-		return expiryIdle
+		return min(left, expiryIdle)
 	}
 	var left atomic.Int32
 	var g errgroup.Group

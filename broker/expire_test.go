@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -112,6 +113,69 @@ func TestASuccessorHasALifetimeOfItsOwn(t *testing.T) {
 	if plain := w.bind(bindRequest("i", "plain")); !plain.Binding.Expires.IsZero() || !plain.Binding.RenewBefore.IsZero() {
 		t.Errorf("nobody asked for an end, and it is %v", plain.Binding.Expires)
 	}
+}
+
+// What an instance is at work on for long excludes the end of its bindings, and of no others.
+func TestABusyInstanceHoldsUpNoOthersEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, limited(bindery.Lifetime{Default: time.Second}))
+	for _, i := range []string{"busy", "idle"} {
+		w.provision(i, "small")
+	}
+	w.bind(bindRequest("busy", "held"))
+	busy := w.instance("busy")
+	began, release := make(chan struct{}, 1), make(chan struct{})
+	w.failDriver(func(method string, spec bindery.InstanceSpec) error {
+		if method == "Provision" && spec.Name == busy.Name {
+			began <- struct{}{}
+			<-release
+		}
+		return nil
+	})
+	updated := make(chan error, 1)
+	go func() {
+		_, err := w.Update(context.WithoutCancel(t.Context()), waits, broker.UpdateRequest{InstanceID: "busy", OfferingID: "redis", PlanID: "big"})
+		updated <- err
+	}()
+	<-began
+	w.bind(bindRequest("idle", "free"))
+	in(t, w.RunExpiry)
+	w.ended("free")
+	if b, _ := w.binding("busy", "held"); b.State != bindery.StateReady {
+		t.Errorf("it is %s amid the update of its instance", b.State)
+	}
+	close(release)
+	if err := <-updated; err != nil {
+		t.Error(err)
+	}
+	w.ended("held")
+}
+
+// expiring is a driver whose server says how long a credential lives.
+type expiring struct {
+	bindery.Driver
+	expires func() time.Time
+}
+
+func (e expiring) Ensure(ctx context.Context, spec bindery.InstanceSpec, a bindery.Account) (bindery.Ensured, error) {
+	made, err := e.Driver.Ensure(ctx, spec, a)
+	made.Expires = e.expires()
+	return made, err
+}
+
+func TestACredentialThatHasEndedIsNotOneWithoutEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, limited(bindery.Lifetime{Default: time.Hour}), func(w *world) {
+		d := expiring{w.driver, func() time.Time { return time.Now().Add(-time.Minute) }}
+		w.Drivers = func(string) (bindery.Driver, bool) { return d, true }
+	})
+	w.provision("i", "small")
+	if r := w.bind(bindRequest("i", "b")); r.Binding.Expires.IsZero() || r.Binding.Expires.After(time.Now()) {
+		t.Errorf("it expires at %v", r.Binding.Expires)
+	}
+	in(t, w.RunExpiry)
+	w.ended("b")
+	w.empty()
 }
 
 func TestLifetimesThatCannotBe(t *testing.T) {

@@ -59,6 +59,7 @@ func sooner(p *bindery.Plan, b bindery.Binding, expires time.Time) bindery.Bindi
 	if expires.IsZero() || !b.Expires.IsZero() && !expires.Before(b.Expires) {
 		return b
 	}
-	b.Expires, b.RenewBefore = p.Lifetime.Times(b.Updated, expires.Sub(b.Updated))
+	// It may have ended already: a lifetime of nothing would be one without an end.
+	b.Expires, b.RenewBefore = p.Lifetime.Times(b.Updated, max(expires.Sub(b.Updated), 1))
 	return b
 }

@@ -113,7 +113,9 @@ func (t bindings) List(ctx context.Context, f bindery.BindingFilter, p bindery.P
 }
 
 func (t bindings) Expiring(ctx context.Context, before time.Time, limit int) ([]bindery.Binding, error) {
-	return t.all(ctx, ` WHERE ends > 0 AND ends < ? ORDER BY ends, id LIMIT ?`, before.UnixMicro(), limit)
+	return t.all(ctx, ` WHERE ends > 0 AND ends < ? AND NOT EXISTS (SELECT 1 FROM operations o
+		WHERE o.instance_row = bindings.instance_row AND o.binding_row = 0 AND o.state = 'in progress') ORDER BY ends, id LIMIT ?`,
+		before.UnixMicro(), limit)
 }
 
 func (t bindings) NextExpiry(ctx context.Context) (time.Time, bool, error) {

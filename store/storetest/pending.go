@@ -165,6 +165,21 @@ var expiryTests = map[string]func(world){
 		w.expiring(start.Add(time.Hour), 10, nil)
 		w.expiring(start.Add(2*time.Hour), 10, []bindery.Binding{later})
 	},
+	"those wait whose instance is at work": func(w world) {
+		soon := func(b *bindery.Binding) { b.Expires, b.State = start.Add(time.Minute), bindery.StateReady }
+		later := func(b *bindery.Binding) { b.Expires, b.State = start.Add(2*time.Minute), bindery.StateReady }
+		busy, idle := w.instance(), w.instance()
+		held := w.binding(busy, soon)
+		first, second := w.binding(idle, later), w.binding(idle, later)
+		o := w.operation(busy.Row, 0)
+		w.operation(idle.Row, first.Row) // on a binding: it holds up no other, nor itself
+		w.expiring(start.Add(time.Hour), 1, []bindery.Binding{first})
+		w.expiring(start.Add(time.Hour), 10, []bindery.Binding{first, second})
+		w.nextExpiry(held.Expires, true)
+		o.State, o.Finished = bindery.OpSucceeded, start
+		w.update(func(tx bindery.Tx) error { return tx.Operations().Save(w.ctx, o) })
+		w.expiring(start.Add(time.Hour), 10, []bindery.Binding{held, first, second})
+	},
 	"none expires": func(w world) {
 		w.binding(w.instance(), func(b *bindery.Binding) { b.Expires = time.Time{} })
 		w.nextExpiry(time.Time{}, false)
