@@ -181,12 +181,16 @@ func (b *Broker) RunStock(ctx context.Context) error {
 				w = &watchedStock{began: b.Now(), retry: map[string]retry{}}
 				watches[server] = w
 			}
-			if !w.busy.CompareAndSwap(false, true) {
+			items, err := b.lookAt(ctx, server, d, w)
+			if err != nil && ctx.Err() == nil {
+				b.Log.WarnContext(ctx, "stock not looked after", "server", server, "error", err.Error())
+			}
+			if err != nil || !w.busy.CompareAndSwap(false, true) {
 				continue // its hook is slow, and delays no other
 			}
 			looks.Go(func() {
 				defer w.busy.Store(false)
-				if err := b.lookAfter(ctx, server, d, w); err != nil && ctx.Err() == nil {
+				if err := b.giveBackAll(ctx, d, w, items); err != nil && ctx.Err() == nil {
 					b.Log.WarnContext(ctx, "stock not looked after", "server", server, "error", err.Error())
 				}
 			})
@@ -227,21 +231,14 @@ func (b *Broker) stockers() map[string]bindery.Stocker {
 	return out
 }
 
-func (b *Broker) lookAfter(ctx context.Context, server string, d bindery.Stocker, w *watchedStock) error {
+// lookAt tells how much is left of a stock, however slow its hook is, and returns its items.
+func (b *Broker) lookAt(ctx context.Context, server string, d bindery.Stocker, w *watchedStock) ([]bindery.StockItem, error) {
 	items, err := b.Stock(ctx, server)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	configured := d.Stock()
-	items = items[:min(len(items), len(configured))] // the rest is gone from the configuration
-	for n := range items {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if items[n].State, err = b.giveBack(ctx, d, w, items[n]); err != nil {
-			return err
-		}
-	}
+	configured := len(d.Stock())
+	items = items[:min(len(items), configured)] // the rest is gone from the configuration
 	counts := Stocked{bindery.StockFree: 0, bindery.StockTaken: 0, bindery.StockQuarantine: 0}
 	for _, i := range items {
 		state := i.State
@@ -253,25 +250,37 @@ func (b *Broker) lookAfter(ctx context.Context, server string, d bindery.Stocker
 	if b.Stocked != nil {
 		b.Stocked(server, counts)
 	}
-	low := counts[bindery.StockFree]*10 < len(configured)
+	low := counts[bindery.StockFree]*10 < configured
 	if low && !w.low {
 		b.Log.WarnContext(ctx, "the stock runs out: under a tenth is left", "server", server, "free", counts[bindery.StockFree],
 			"taken", counts[bindery.StockTaken], "quarantine", counts[bindery.StockQuarantine])
 	}
 	w.low = low
+	return items, nil
+}
+
+func (b *Broker) giveBackAll(ctx context.Context, d bindery.Stocker, w *watchedStock, items []bindery.StockItem) error {
+	for _, i := range items {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := b.giveBack(ctx, d, w, i); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
-// giveBack asks whether an item that is in quarantine may be given out again, and
-// returns its state then. One process asks at a time: of two new sets that a hook
-// made, the older one would be kept otherwise.
-func (b *Broker) giveBack(ctx context.Context, d bindery.Stocker, w *watchedStock, item bindery.StockItem) (bindery.StockState, error) {
+// giveBack asks whether an item that is in quarantine may be given out again. One
+// process asks at a time: of two new sets that a hook made, the older one would be
+// kept otherwise.
+func (b *Broker) giveBack(ctx context.Context, d bindery.Stocker, w *watchedStock, item bindery.StockItem) error {
 	now := b.Now()
 	// Of a store of its own this process knows who asked before it began.
 	abandoned := item.State == bindery.StockReturning &&
 		(now.Sub(item.Since) > returnLease || b.Store.Sole() && item.Since.Before(w.began))
 	if item.State != bindery.StockQuarantine && !abandoned || now.Before(w.retry[item.Name].due) {
-		return item.State, nil
+		return nil
 	}
 	seen := item
 	err := b.Store.Update(ctx, func(tx bindery.Tx) error {
@@ -287,10 +296,10 @@ func (b *Broker) giveBack(ctx context.Context, d bindery.Stocker, w *watchedStoc
 		return tx.Stock().Save(ctx, item, now.State)
 	})
 	if bindery.CodeOf(err) == bindery.CodeBusy {
-		return seen.State, nil // another process was faster
+		return nil // another process was faster
 	}
 	if err != nil {
-		return seen.State, err
+		return err
 	}
 	limited, cancel := context.WithTimeout(ctx, returnLimit)
 	material, ok, failed := d.Return(limited, item)
@@ -308,11 +317,12 @@ func (b *Broker) giveBack(ctx context.Context, d bindery.Stocker, w *watchedStoc
 		return tx.Stock().Save(ctx, back, bindery.StockReturning)
 	})
 	if err != nil {
-		return bindery.StockReturning, err
+		return err
 	}
 	if failed == nil && ok {
 		delete(w.retry, item.Name)
-		return bindery.StockFree, nil
+		b.stocks.ring() // to be counted
+		return nil
 	}
 	r := w.retry[item.Name]
 	pause := operatorPause
@@ -322,5 +332,5 @@ func (b *Broker) giveBack(ctx context.Context, d bindery.Stocker, w *watchedStoc
 			"attempts", r.attempts+1, "error", failed.Error())
 	}
 	w.retry[item.Name] = retry{attempts: r.attempts + 1, due: b.Now().Add(pause)}
-	return bindery.StockQuarantine, nil
+	return nil
 }

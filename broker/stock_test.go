@@ -225,3 +225,47 @@ func TestTheRotationHookGivesItemsBack(t *testing.T) {
 		t.Fatalf("got %v (%v), want the new set", r.Credential.Object, err)
 	}
 }
+
+// What is left is told while a hook hangs.
+func TestAHookThatHangsHidesNothing(t *testing.T) {
+	t.Parallel()
+	asked, release := make(chan struct{}, 10), make(chan struct{})
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked <- struct{}{}
+		<-release
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	t.Cleanup(hook.Close)
+	t.Cleanup(sync.OnceFunc(func() { close(release) }))
+	const items = 3
+	w := newPool(t, items, hook.URL)
+	told := make(chan broker.Stocked, 100)
+	w.Stocked = func(_ string, s broker.Stocked) { told <- s }
+	in(t, w.RunStock)
+	for n := range items {
+		id := fmt.Sprint("b", n)
+		if _, err := w.Bind(t.Context(), waits, bindRequest("i", id)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Unbind(t.Context(), waits, removeRequest("i", id)); err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			<-asked
+		}
+	}
+	for deadline := time.After(patience); ; {
+		select {
+		case s := <-told:
+			if s[bindery.StockQuarantine] != items {
+				continue
+			}
+		case <-deadline:
+			t.Fatal("nobody is told that all items are in quarantine")
+		}
+		break
+	}
+	if n := len(asked); n != 0 {
+		t.Errorf("the hook was asked about %d more items before it answered", n)
+	}
+}
