@@ -210,7 +210,13 @@ func (p *Prover) load(ctx context.Context, server string, claims bool) (out []su
 		}
 		if len(accounts) == 0 {
 			due, _, err = tx.Accounts().NextDue(ctx, server)
-			return err
+			if err != nil || due.Sub(now) <= maxPause {
+				return err
+			}
+			// Nobody waits that long: the clock was ahead when it was set.
+			if accounts, err = tx.Accounts().Due(ctx, server, due, batch); err != nil {
+				return err
+			}
 		}
 		for _, a := range accounts {
 			s := suspect{Account: a}

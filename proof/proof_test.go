@@ -260,6 +260,52 @@ func TestWhereNobodyCanSayItIsStuckAfterAWhile(t *testing.T) {
 	}
 }
 
+// A clock that was ahead for a while delays no proof by as much.
+func TestAClockThatGoesBackDelaysNoProof(t *testing.T) {
+	t.Parallel()
+	var ahead atomic.Int64
+	ahead.Store(int64(1000 * time.Hour))
+	w := newWorld(t, func(w *world) {
+		w.prover.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	})
+	w.bind("b")
+	w.lies.Store(true)
+	w.unbind("b")
+	if a := w.becomes("b", bindery.AccountStuck); time.Until(a.Retry) < time.Hour {
+		t.Fatalf("to be tried again at %v", a.Retry)
+	}
+	ahead.Store(0)
+	w.lies.Store(false)
+	w.becomes("b", bindery.AccountGone)
+}
+
+// Where a process and its servers start together after a long night, what nobody
+// tried meanwhile is not stuck at the first try that tells nothing.
+func TestAFirstTryMakesNothingStuck(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(w *world) {
+		w.prover.Bound = time.Nanosecond
+		w.Unproven = nil
+	})
+	w.bind("b")
+	w.Ended = func(o bindery.Operation) {
+		if o.Kind == bindery.OpUnbind {
+			if err := w.proxy.Refuse(true); err != nil {
+				t.Error(err)
+			}
+			w.proxy.Cut()
+		}
+	}
+	w.unbind("b")
+	if a := w.becomes("b", bindery.AccountStuck); a.Attempts < 3 {
+		t.Errorf("stuck after %d tries", a.Attempts)
+	}
+	if err := w.proxy.Refuse(false); err != nil {
+		t.Fatal(err)
+	}
+	w.becomes("b", bindery.AccountGone)
+}
+
 func TestAnOperatorForgets(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

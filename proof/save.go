@@ -64,7 +64,9 @@ func (p *Prover) judge(a bindery.Account, v verdict, now time.Time) bindery.Acco
 	}
 	a.Attempts++
 	a.Retry = now.Add(pause(a.Attempts))
-	late := now.Sub(a.Updated) >= cmp.Or(p.Bound, bound) // it became unproven then
+	// It became unproven then. Nobody may have been there to try for as long: a
+	// process that starts together with its servers asks more than once.
+	late := now.Sub(a.Updated) >= cmp.Or(p.Bound, bound) && a.Attempts >= silence
 	if a.State == bindery.AccountUnproven && (late || errors.Is(v.err, bindery.ErrAlive)) {
 		a.State, a.Updated = bindery.AccountStuck, now
 	}
