@@ -43,7 +43,7 @@ type authority struct {
 	// unread: a list file stands beside its certificate, and cannot be used. Whom no
 	// other list covers may be revoked there.
 	unread atomic.Bool
-	slots chan struct{} // fetches at one time
+	slots  chan struct{} // fetches at one time
 
 	querySlots    chan struct{} // OCSP queries at one time
 	responderBack atomic.Int64  // when its responders are asked again after they were silent, in Unix seconds
