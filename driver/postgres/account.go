@@ -127,15 +127,25 @@ func (d *driver) reset(ctx context.Context, instance, name, group, verifier stri
 	if err != nil {
 		return nil, err
 	}
-	sql := resetAccount(name, group, instance, verifier, limit)
-	if others := slices.DeleteFunc(groups, func(g string) bool { return g == group }); len(others) > 0 {
-		sql = leave(name, others) + "; " + sql
-	}
-	results, err := d.pool.exec(ctx, sql)
+	results, err := d.pool.exec(ctx, members(name))
 	if err != nil {
 		return nil, err
 	}
-	return results, d.endLive(ctx, name, oids(results))
+	var guests []string
+	for _, row := range results[0].Rows {
+		guests = append(guests, string(row[0]))
+	}
+	sql := resetAccount(name, group, instance, verifier, limit)
+	if others := slices.DeleteFunc(groups, func(g string) bool { return g == group }); len(others) > 0 {
+		sql = leave([]string{name}, others) + "; " + sql
+	}
+	if len(guests) > 0 {
+		sql = leave(guests, []string{name}) + "; " + sql
+	}
+	if results, err = d.pool.exec(ctx, sql); err != nil {
+		return nil, err
+	}
+	return results, d.endLive(ctx, instance, name, oids(results))
 }
 
 // groups lists the groups of this installation that a role is in. Those of

@@ -7,26 +7,20 @@ import (
 	"strings"
 )
 
-// clear moves what a role owns to its instance, and takes away what it was
-// granted, in every database of this installation that has any of it.
-func (d *driver) clear(ctx context.Context, instance, name string) error {
+// clear gives what a role owns in the databases of this installation to the
+// instances that they are, and takes away what it was granted there.
+func (d *driver) clear(ctx context.Context, name string) error {
 	results, err := d.pool.exec(ctx, dependents(name))
 	if err != nil {
 		return err
 	}
 	var all error
 	for _, row := range results[0].Rows {
-		database, owns := string(row[0]), string(row[1]) == "t"
-		switch {
-		case database == instance:
-			err = d.reassign(ctx, instance, name)
-		case !strings.HasPrefix(database, d.prefix):
+		database := string(row[0])
+		if strings.HasPrefix(database, d.prefix) {
+			err = d.release(ctx, database, name)
+		} else {
 			err = errors.New("what depends on the role is in no database of this installation")
-		case owns:
-			// To drop it could lose another tenant's data.
-			err = errors.New("the role owns something in another instance's database")
-		default:
-			err = d.dropGranted(ctx, database, name)
 		}
 		if err != nil {
 			all = errors.Join(all, fmt.Errorf("database %q: %w", database, err))
@@ -35,27 +29,15 @@ func (d *driver) clear(ctx context.Context, instance, name string) error {
 	return all
 }
 
-// reassign gives what a role owns in its instance's database to the instance.
-func (d *driver) reassign(ctx context.Context, instance, name string) error {
+// release frees a role from the database of an instance, its own or another: what
+// it made there is the instance's.
+func (d *driver) release(ctx context.Context, instance, name string) error {
 	unlock, err := d.locks.lock(ctx, instance)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	return d.in(ctx, instance, func(c *conn) error {
-		_, err := d.pool.run(ctx, c, reassign(c.major(), name, instance))
-		return err
-	})
-}
-
-// dropGranted takes away what a role was granted in another instance's database.
-func (d *driver) dropGranted(ctx context.Context, database, name string) error {
-	unlock, err := d.locks.lock(ctx, database)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	return d.in(ctx, database, func(c *conn) error {
 		results, err := d.pool.run(ctx, c, grantors(name))
 		if err != nil {
 			return err
@@ -67,7 +49,7 @@ func (d *driver) dropGranted(ctx context.Context, database, name string) error {
 				owners = append(owners, owner)
 			}
 		}
-		_, err = d.pool.run(ctx, c, dropGranted(c.major(), name, owners))
+		_, err = d.pool.run(ctx, c, release(c.major(), name, instance, owners))
 		return err
 	})
 }

@@ -45,6 +45,10 @@ func TestDriver(t *testing.T) {
 const callTimeout = 3 * time.Second
 
 func suite(p *devserver.Postgres) drivertest.Server {
+	offered, always, parameters := `["citext","pgcrypto","hstore"]`, `["pg_trgm"]`, `{"extensions":["pgcrypto","hstore","citext"]}`
+	if p.Version < trustedExtensions {
+		offered, always, parameters = `[]`, `[]`, `{}`
+	}
 	return drivertest.Server{
 		Open: func(t testing.TB, installation string) bindery.Driver {
 			return openDriver(t, p, installation, callTimeout)
@@ -54,10 +58,10 @@ func suite(p *devserver.Postgres) drivertest.Server {
 		Login:         login,
 		IsAuthFailure: isAuthFailure,
 		Trespass:      trespass,
-		Settings: json.RawMessage(`{"extensions":["citext","pgcrypto","hstore"],"default_extensions":["pg_trgm"],
+		Settings: json.RawMessage(`{"extensions":` + offered + `,"default_extensions":` + always + `,
 			"connection_limit":50,"max_connection_limit":10,"statement_timeout":"30s",
 			"lock_timeout":"20s","idle_in_transaction_session_timeout":"40s"}`),
-		InstanceParameters: json.RawMessage(`{"extensions":["pgcrypto","hstore","citext"]}`),
+		InstanceParameters: json.RawMessage(parameters),
 		BindingParameters:  json.RawMessage(`{"access":"read-only","connection_limit":10}`),
 		ReadOnly:           json.RawMessage(`{"access":"read-only"}`),
 		Aliases:            postgres.Kind.Aliases,

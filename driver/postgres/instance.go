@@ -170,7 +170,7 @@ func (d *driver) removeGroups(ctx context.Context, name string) error {
 	}
 	var clearing error
 	for _, row := range results[0].Rows {
-		clearing = errors.Join(clearing, d.clear(ctx, "", string(row[0])))
+		clearing = errors.Join(clearing, d.clear(ctx, string(row[0])))
 	}
 	if _, err = d.pool.exec(ctx, dropGroups(name)); state(err) == stateDependentObjects {
 		return bindery.Errorf(bindery.CodeUnavailable,

@@ -26,6 +26,11 @@ func TestLessons(t *testing.T) {
 		"a large object of a read-only binding does not block unbind":      largeObject,
 		"another tenant's grant to a binding does not block its unbind":    otherTenantsGrant,
 		"another tenant's grant to a group does not block its removal":     grantToGroup,
+		"a grant within an instance does not block unbind":                 neighboursGrant,
+		"whom a client let in has to leave with it":                        letIn,
+		"whom a client let in has to leave when it is put right":           letInPutRight,
+		"whom a client let in has to leave when it is locked":              letInLocked,
+		"what a client made in another tenant's database is theirs":        madeElsewhere,
 		"a role that cannot be dropped is locked, and that is an error":    stuck,
 		"a transaction that holds the role does not block its unbind":      holdsRole,
 		"a session is found when only the drop was recorded by the server": lostAnswer,
@@ -134,6 +139,124 @@ func grantToGroup(l *lab) {
 	if n := l.count(`SELECT count(*) FROM pg_roles WHERE rolname LIKE $1`, spec.Name+"%"); n != 0 {
 		l.Fatalf("%d roles are left", n)
 	}
+}
+
+func neighboursGrant(l *lab) {
+	spec := l.instance(`{}`)
+	account := l.bind(spec, ``)
+	c := l.client(spec, l.bind(spec, ``))
+	c.do(`SET ROLE NONE`, `CREATE TABLE t AS SELECT 1 AS v`, `GRANT SELECT ON t TO `+account.Name)
+	l.revoke(spec, account)
+	c.do(`SELECT v FROM t`)
+}
+
+// noSelfGrants is the version from which on a role cannot make others members of itself.
+const noSelfGrants = 15
+
+// lets makes a role a member of another by what that other can do itself. From
+// noSelfGrants on it checks that it cannot, and answers false.
+func (l *lab) lets(spec bindery.InstanceSpec, host, guest bindery.Account) bool {
+	l.Helper()
+	c := l.client(spec, host)
+	c.do(`SET ROLE NONE`)
+	grant := `GRANT ` + host.Name + ` TO ` + guest.Name + ` WITH ADMIN OPTION`
+	if l.p.Version >= noSelfGrants {
+		c.denied(grant)
+		return false
+	}
+	c.do(grant)
+	return true
+}
+
+// A guest is another tenant's account, with a session in an instance that it was
+// let into, and one where it is at home.
+type guest struct {
+	account    bindery.Account
+	here, home *client
+}
+
+// guests are one that an account let in, and one that this one let in. Both act as
+// the instance's group.
+func (l *lab) guests(spec bindery.InstanceSpec, account bindery.Account) (all []guest) {
+	l.Helper()
+	theirs := l.instance(`{}`)
+	first, second := l.bind(theirs, ``), l.bind(theirs, ``)
+	if !l.lets(spec, account, first) || !l.lets(theirs, first, second) {
+		return nil
+	}
+	for _, a := range []bindery.Account{first, second} {
+		g := guest{a, l.client(spec, a), l.client(theirs, a)}
+		g.here.do(`SET ROLE `+spec.Name, `CREATE TABLE `+a.Name+` ()`)
+		all = append(all, g)
+	}
+	return all
+}
+
+// haveLeft checks that guests are out and stay out, and are at home.
+func (l *lab) haveLeft(spec bindery.InstanceSpec, all []guest) {
+	l.Helper()
+	for _, g := range all {
+		g.here.ended()
+		g.home.do(`SELECT 1`)
+		rendered, err := l.driver.Render(spec, g.account)
+		l.must("render", err)
+		if _, err := pgx.Connect(l.Context(), rendered.Object["uri"].(string)); sqlState(err) != "42501" {
+			l.Errorf("a guest comes again: got %v", err)
+		}
+	}
+}
+
+func letIn(l *lab) {
+	spec := l.instance(`{}`)
+	host := l.client(spec, l.bind(spec, ``))
+	for _, known := range []bindery.InstanceSpec{spec, {}} {
+		account := l.bind(spec, ``)
+		guests := l.guests(spec, account)
+		l.revoke(known, account)
+		l.haveLeft(spec, guests)
+	}
+	host.do(`SELECT 1`)
+}
+
+func letInPutRight(l *lab) {
+	spec := l.instance(`{}`)
+	account := l.bind(spec, ``)
+	guests := l.guests(spec, account)
+	_, err := l.driver.Ensure(l.Context(), spec, account)
+	l.must("ensure", err)
+	l.haveLeft(spec, guests)
+	l.client(spec, account).do(`SELECT 1`)
+}
+
+func letInLocked(l *lab) {
+	spec := l.instance(`{}`)
+	account := l.bind(spec, ``)
+	guests := l.guests(spec, account)
+	operator := l.super("postgres")
+	table := "t_" + account.Name
+	operator.do(`CREATE TABLE `+table+` ()`, `GRANT SELECT ON `+table+` TO `+account.Name)
+	l.wantCode("revoke", l.driver.Revoke(l.Context(), spec, account), bindery.CodeUnavailable)
+	l.haveLeft(spec, guests)
+	operator.do(`DROP TABLE ` + table)
+	l.revoke(spec, account)
+}
+
+// madeElsewhere is possible for who was let in, and for who can connect everywhere
+// because an operator said so.
+func madeElsewhere(l *lab) {
+	spec, theirs := l.instance(`{}`), l.instance(`{}`)
+	account := l.bind(spec, ``)
+	l.super("postgres").do(`GRANT CONNECT ON DATABASE ` + theirs.Name + ` TO ` + account.Name)
+	t := l.client(theirs, l.bind(theirs, ``))
+	t.do(`GRANT USAGE, CREATE ON SCHEMA public TO ` + account.Name + `, ` + spec.Name)
+	c := l.client(theirs, account) // acts as its own instance's group
+	c.do(`CREATE TABLE of_group AS SELECT 1 AS v`, `SET ROLE NONE`, `CREATE TABLE of_role AS SELECT 1 AS v`)
+	l.super("postgres").do(`REVOKE CONNECT ON DATABASE ` + theirs.Name + ` FROM ` + account.Name)
+	l.revoke(spec, account)
+	c.ended()
+	t.do(`DROP TABLE of_role`)
+	l.must("deprovision", l.driver.Deprovision(l.Context(), spec))
+	t.do(`DROP TABLE of_group`)
 }
 
 func stuck(l *lab) {

@@ -76,8 +76,21 @@ func fences(l *lab) {
 	}
 }
 
+// trustedExtensions is the version from which on who is no superuser can create some.
+const trustedExtensions = 13
+
 func extensions(l *lab) {
 	const plan = `{"extensions":["citext","hstore"],"default_extensions":["pg_trgm"]}`
+	if l.p.Version < trustedExtensions {
+		l = l.alone() // nobody else's template
+		refused := bindery.InstanceSpec{Name: l.name(), Settings: json.RawMessage(plan)}
+		l.wantCode("provision", l.driver.Provision(l.Context(), refused), bindery.CodeUnsupported)
+		template := l.super("template1")
+		template.do(`CREATE EXTENSION citext`, `CREATE EXTENSION pg_trgm`)
+		template.close()
+		l.instance(plan)
+		return
+	}
 	spec := l.instance(plan)
 	account := l.bind(spec, ``)
 	c := l.client(spec, account)
@@ -221,9 +234,11 @@ func halfDone(l *lab) {
 		l.Errorf("inventory: got %v, want the instance", found)
 	}
 	l.must("provision", l.driver.Provision(l.Context(), spec))
-	l.client(spec, l.bind(spec, ``)).do(`CREATE TABLE t ()`)
+	c := l.client(spec, l.bind(spec, ``))
+	c.do(`CREATE TABLE t ()`)
+	c.close()
 	// The database is gone and the groups are left: what is left is an instance.
-	l.super("postgres").do(`DROP DATABASE ` + spec.Name + ` WITH (FORCE)`)
+	l.super("postgres").do(`DROP DATABASE ` + spec.Name) // which waits for the session's end
 	clear(found)
 	l.must("inventory", l.driver.Inventory(l.Context(), func(f bindery.Found) error {
 		found[f.Name] = f.Instance

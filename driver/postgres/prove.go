@@ -36,7 +36,7 @@ func (d *driver) Prove(ctx context.Context, spec bindery.InstanceSpec, account b
 		return "", bindery.ErrAlive
 	}
 	if known.OID != 0 {
-		s, err := d.look(ctx, targetsOf(account.Name, known.oids()), "")
+		s, err := d.look(ctx, targetsOf(account.Name, known.oids()))
 		if err != nil {
 			return "", failed("look for sessions", err)
 		}

@@ -132,7 +132,7 @@ func (d *driver) remove(ctx context.Context, batch []*removal) error {
 	if len(drops) == len(batch) {
 		targets = nil
 	}
-	sql := endSessions(targets, "")
+	sql := endSessions(d.prefix, targets)
 	if len(drops) > 0 {
 		sql = dropRoles(names) + sql
 	}
@@ -154,7 +154,7 @@ func (d *driver) remove(ctx context.Context, batch []*removal) error {
 func (d *driver) lookTogether(ctx context.Context, targets []target) (*seen, error) {
 	m := &removal{targets: targets}
 	if err := d.removals.do(ctx, m); err != nil {
-		return d.look(ctx, targets, "")
+		return d.look(ctx, targets)
 	}
 	return m.seen, nil
 }

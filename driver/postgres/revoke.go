@@ -35,7 +35,7 @@ func (d *driver) Revoke(ctx context.Context, spec bindery.InstanceSpec, account 
 	}
 	m := &removal{name: account.Name, targets: targetsOf(account.Name, known.oids())}
 	if err := d.removals.do(ctx, m); err == nil {
-		return d.endDropped(ctx, account.Name, known, m)
+		return d.endDropped(ctx, spec.Name, account.Name, known, m)
 	}
 	// By itself, so that what is wrong is said of the role that it is wrong with.
 	results, err := d.pool.exec(ctx, dropAccount(account.Name))
@@ -45,12 +45,12 @@ func (d *driver) Revoke(ctx context.Context, spec bindery.InstanceSpec, account 
 	if err != nil {
 		return failed("drop a role", err)
 	}
-	return d.endFound(ctx, account.Name, known, oids(results), nil)
+	return d.endFound(ctx, spec.Name, account.Name, known, oids(results), nil)
 }
 
 // endDropped ends the sessions of a role that a batch dropped. Nothing is left to
 // do where the batch's own look saw no session of the role.
-func (d *driver) endDropped(ctx context.Context, name string, known details, m *removal) error {
+func (d *driver) endDropped(ctx context.Context, instance, name string, known details, m *removal) error {
 	var found []uint32
 	if m.oid != 0 {
 		found = []uint32{m.oid}
@@ -59,14 +59,14 @@ func (d *driver) endDropped(ctx context.Context, name string, known details, m *
 	if known.OID == 0 && m.oid == 0 || first.open[known.OID] || first.open[m.oid] {
 		first = nil
 	}
-	return d.endFound(ctx, name, known, found, first)
+	return d.endFound(ctx, instance, name, known, found, first)
 }
 
 // endFound ends the sessions of a role that was dropped, after a first look that
 // may have been taken already. Without an oid, the role was dropped by a call that
-// could not tell of it: then what ends is every session of a role that no longer
-// exists, in all databases of this installation.
-func (d *driver) endFound(ctx context.Context, name string, known details, found []uint32, first *seen) error {
+// could not tell of it: then what is waited for is the end of every session of a role
+// that no longer exists, in all databases of this installation.
+func (d *driver) endFound(ctx context.Context, instance, name string, known details, found []uint32, first *seen) error {
 	for _, oid := range known.oids() {
 		if !slices.Contains(found, oid) {
 			found = append(found, oid)
@@ -81,10 +81,7 @@ func (d *driver) endFound(ctx context.Context, name string, known details, found
 		}
 		return d.lookTogether(ctx, targets)
 	}
-	if len(targets) == 0 {
-		look = func(ctx context.Context) (*seen, error) { return d.look(ctx, nil, d.prefix) }
-	}
-	if err := endAll(ctx, found, look); err != nil {
+	if err := endAll(ctx, instance, found, look); err != nil {
 		return failed("end sessions", err)
 	}
 	return nil
@@ -98,36 +95,35 @@ func (d *driver) endFound(ctx context.Context, name string, known details, found
 func (d *driver) revokeHolder(ctx context.Context, instance, name string, known details) error {
 	results, err := d.pool.exec(ctx, lockAccount(name))
 	if state(err) == stateUndefinedObject { // dropped by somebody else meanwhile
-		return d.endFound(ctx, name, known, nil, nil)
+		return d.endFound(ctx, instance, name, known, nil, nil)
 	}
 	if err != nil {
 		return failed("lock a role", err)
 	}
 	oid := oids(results)
-	if err := d.endLive(ctx, name, oid); err != nil {
+	if err := d.endLive(ctx, instance, name, oid); err != nil {
 		return failed("end sessions", err)
 	}
 	groups, err := d.groups(ctx, name)
 	if err != nil {
-		return failed("find the instance of a role", err)
-	}
-	if instance == "" && len(groups) > 0 {
-		instance, _ = ofReaders(groups[0])
+		return failed("find the groups of a role", err)
 	}
 
-	clearing := d.clear(ctx, instance, name)
+	clearing := d.clear(ctx, name)
 	_, err = d.pool.exec(ctx, dropAccount(name))
 	if err == nil {
-		return d.endFound(ctx, name, known, oid, nil)
+		return d.endFound(ctx, instance, name, known, oid, nil)
 	}
 	if state(err) != stateDependentObjects {
 		return failed("drop a role", err)
 	}
 	err = errors.Join(err, clearing)
 	if len(groups) > 0 {
-		if _, failure := d.pool.exec(ctx, leave(name, groups)); failure != nil {
-			err = errors.Join(err, failure)
+		_, failure := d.pool.exec(ctx, leave([]string{name}, groups))
+		if failure == nil { // those who came by way of it have to go, too
+			failure = d.endLive(ctx, instance, name, oid)
 		}
+		err = errors.Join(err, failure)
 	}
 	return bindery.Errorf(bindery.CodeUnavailable,
 		"the account is locked, and cannot be removed while something else refers to it").Because(err)

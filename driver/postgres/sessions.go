@@ -29,11 +29,12 @@ func targetsOf(name string, oids []uint32) []target {
 type seen struct {
 	opening map[string]bool // backends that may be opening a session
 	open    map[uint32]bool // oids of roles that had a session, which was told to end if there were targets
+	strange map[string]bool // databases of sessions of roles that may not connect there, which were told to end
 }
 
-// look looks once, and tells the sessions of targets to end.
-func (d *driver) look(ctx context.Context, targets []target, prefix string) (*seen, error) {
-	results, err := d.pool.exec(ctx, endSessions(targets, prefix))
+// look looks once, and tells the sessions of targets and of strangers to end.
+func (d *driver) look(ctx context.Context, targets []target) (*seen, error) {
+	results, err := d.pool.exec(ctx, endSessions(d.prefix, targets))
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +44,7 @@ func (d *driver) look(ctx context.Context, targets []target, prefix string) (*se
 // readSessions reads the two answers to endSessions, which are the last ones.
 func readSessions(results []*pgconn.Result) *seen {
 	results = results[len(results)-2:]
-	s := &seen{opening: map[string]bool{}, open: map[uint32]bool{}}
+	s := &seen{opening: map[string]bool{}, open: map[uint32]bool{}, strange: map[string]bool{}}
 	for _, row := range results[0].Rows {
 		s.opening[string(row[0])] = true
 	}
@@ -56,10 +57,18 @@ func readSessions(results []*pgconn.Result) *seen {
 			s.open[uint32(oid)] = true
 		}
 	}
+	for _, database := range array(shown[2]) {
+		if database != null {
+			s.strange[database] = true
+		}
+	}
 	return s
 }
 
-// array reads an array of numbers.
+// null is what an array has where there is no value. No name is in upper case.
+const null = "NULL"
+
+// array reads an array of numbers or of names.
 func array(text []byte) []string { return strings.Split(strings.Trim(string(text), "{}"), ",") }
 
 // openingLimit is how long a session that is being opened is waited for. It
@@ -68,9 +77,10 @@ func array(text []byte) []string { return strings.Split(strings.Trim(string(text
 // and will find that there is no such role.
 const openingLimit = 100 * time.Millisecond
 
-// endAll looks until the sessions of oids have ended and none is being opened.
-// Without oids, whatever a look has seen counts.
-func endAll(ctx context.Context, oids []uint32, look func(context.Context) (*seen, error)) error {
+// endAll looks until the sessions of oids, and those of strangers in their
+// instance's database, have ended and none is being opened. Without oids or an
+// instance, strangers in all databases count.
+func endAll(ctx context.Context, instance string, oids []uint32, look func(context.Context) (*seen, error)) error {
 	started := time.Now()
 	var opening map[string]bool // at the first look; later ones found no role
 	for wait := firstWait; ; wait = min(2*wait, longestWait) {
@@ -85,7 +95,7 @@ func endAll(ctx context.Context, oids []uint32, look func(context.Context) (*see
 			}
 		}
 		opening = still
-		open := len(oids) == 0 && len(s.open) > 0
+		open := s.strange[instance] || (len(oids) == 0 || instance == "") && len(s.strange) > 0
 		for _, oid := range oids {
 			open = open || s.open[oid]
 		}
@@ -99,7 +109,7 @@ func endAll(ctx context.Context, oids []uint32, look func(context.Context) (*see
 }
 
 // endLive ends the sessions of a role that is still there.
-func (d *driver) endLive(ctx context.Context, name string, oids []uint32) error {
+func (d *driver) endLive(ctx context.Context, instance, name string, oids []uint32) error {
 	targets := targetsOf(name, oids)
-	return endAll(ctx, oids, func(ctx context.Context) (*seen, error) { return d.look(ctx, targets, "") })
+	return endAll(ctx, instance, oids, func(ctx context.Context) (*seen, error) { return d.look(ctx, targets) })
 }

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -89,42 +90,53 @@ func memberships(name string) string {
 		" WHERE r.rolname = " + literal(name)
 }
 
-func leave(name string, groups []string) string {
-	return "REVOKE " + idents(groups) + " FROM " + ident(name)
+// members lists the roles that are members of a role, but for Bindery's own.
+// Before 15 a role can grant membership in itself.
+func members(name string) string {
+	return "SELECT DISTINCT r.rolname FROM pg_catalog.pg_auth_members m" +
+		" JOIN pg_catalog.pg_roles g ON g.oid = m.roleid JOIN pg_catalog.pg_roles r ON r.oid = m.member" +
+		" WHERE g.rolname = " + literal(name) + " AND r.rolname <> current_user"
 }
 
-// endSessions ends the sessions of targets, and answers in two results what still
-// runs:
+func leave(members, groups []string) string {
+	return "REVOKE " + idents(groups) + " FROM " + idents(members)
+}
+
+// endSessions ends the sessions of targets and those of strangers, and answers in
+// two results what still runs:
 //
 //  1. the backends that are in a transaction, which every backend is from before
 //     it looks its role up until it shows in the list of sessions;
-//  2. the backends that show in the list of sessions, and the oids of the roles of
-//     those of them that were ended, or are about to, both as arrays. With nothing
-//     to end, the oids are those of all: that is a quarter of the server's work.
+//  2. the backends that show in the list of sessions, the oids of the roles of
+//     those of them that were ended, or are about to, and the databases of the
+//     strangers, all as arrays. Without targets, the oids are those of all: that is
+//     a quarter of the server's work.
 //
 // What is in the first and not in the second may be a session of the role that
 // is just being opened. The order matters: the list of sessions is read last.
 //
-// An oid that a role of another name has by now is left alone. With a prefix,
-// sessions of any role that no longer exists count too, in databases whose name
-// begins with it.
-func endSessions(targets []target, prefix string) string {
-	cond := "false"
-	for _, t := range targets {
-		oid := strconv.FormatUint(uint64(t.oid), 10)
-		cond += " OR a.usesysid = " + oid + " AND pg_catalog.pg_get_userbyid(a.usesysid) IN (" +
-			literals([]string{"unknown (OID=" + oid + ")", t.name}) + ")" // what the server calls a role that is gone
-	}
-	if prefix != "" {
-		cond += " OR pg_catalog.pg_get_userbyid(a.usesysid) = 'unknown (OID=' || a.usesysid || ')' AND a.datid IN (SELECT oid FROM pg_catalog.pg_database" +
-			" WHERE pg_catalog.starts_with(datname, " + literal(prefix) + "))"
-	}
+// An oid that a role of another name has by now is left alone.
+//
+// A stranger is a session, in a database whose name begins with prefix, of a role
+// that may not connect there. Its role was dropped, or it came by way of one that
+// was: before 15 a role can make others members of itself, and a session that
+// acts as an instance's group does so until it ends.
+func endSessions(prefix string, targets []target) string {
 	roles := "a.usesysid"
-	if len(targets) > 0 || prefix != "" {
+	if len(targets) > 0 {
+		cond := "false"
+		for _, t := range targets {
+			oid := strconv.FormatUint(uint64(t.oid), 10)
+			cond += " OR a.usesysid = " + oid + " AND pg_catalog.pg_get_userbyid(a.usesysid) IN (" +
+				literals([]string{"unknown (OID=" + oid + ")", t.name}) + ")" // what the server calls a role that is gone
+		}
 		roles = "CASE WHEN " + cond + " THEN CASE WHEN pg_catalog.pg_terminate_backend(a.pid) IS NOT NULL THEN a.usesysid END END"
 	}
+	strangers := "CASE WHEN NOT pg_catalog.has_database_privilege(a.usesysid, a.datid, 'CONNECT') THEN" +
+		" (SELECT CASE WHEN pg_catalog.pg_terminate_backend(a.pid) IS NOT NULL THEN d.datname END" +
+		" FROM pg_catalog.pg_database d WHERE d.oid = a.datid AND pg_catalog.starts_with(d.datname, " + literal(prefix) + ")) END"
 	return "SELECT pid FROM pg_catalog.pg_lock_status() WHERE locktype = 'virtualxid' AND pid <> pg_catalog.pg_backend_pid()" +
-		"; SELECT pg_catalog.array_agg(a.pid), pg_catalog.array_agg(" + roles + ")" +
+		"; SELECT pg_catalog.array_agg(a.pid), pg_catalog.array_agg(" + roles + "), pg_catalog.array_agg(" + strangers + ")" +
 		" FROM pg_catalog.pg_stat_get_activity(NULL) a WHERE a.usesysid IS NOT NULL OR a.datid IS NOT NULL"
 }
 
@@ -145,14 +157,13 @@ func endOwn(names []string, others bool, installation, process string) string {
 		" AND pid <> pg_catalog.pg_backend_pid() AND (" + cond + ")"
 }
 
-// dependents lists the databases in which something depends on a role, and
-// whether the role owns anything there; an empty name stands for what all
-// databases share.
+// dependents lists the databases in which something depends on a role; an empty
+// name stands for what all databases share.
 func dependents(name string) string {
-	return "SELECT coalesce(d.datname, ''), pg_catalog.bool_or(s.deptype = 'o')" +
+	return "SELECT DISTINCT coalesce(d.datname, '')" +
 		" FROM pg_catalog.pg_shdepend s LEFT JOIN pg_catalog.pg_database d ON d.oid = s.dbid" +
 		" WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass" +
-		" AND s.refobjid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = " + literal(name) + ") GROUP BY 1"
+		" AND s.refobjid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = " + literal(name) + ")"
 }
 
 // grantors lists who owns what a role was granted in the current database.
@@ -186,19 +197,16 @@ func giveBack(roles ...string) string {
 	return "; REVOKE " + idents(roles) + " FROM CURRENT_USER"
 }
 
-// reassign gives what a role owns in the current database, which is its
-// instance's own, to the instance, and takes away what it was granted.
-func reassign(major int, name, group string) string {
-	return borrow(major, name, group) +
-		"; REASSIGN OWNED BY " + ident(name) + " TO " + ident(group) +
-		"; DROP OWNED BY " + ident(name) + giveBack(name, group)
-}
-
-// dropGranted takes away what a role was granted in the current database. Only
-// an owner's hand can do that, so Bindery acts as the owners meanwhile.
-func dropGranted(major int, name string, owners []string) string {
-	roles := append([]string{name}, owners...)
-	return borrow(major, roles...) + "; DROP OWNED BY " + ident(name) + giveBack(roles...)
+// release gives what a role owns in the current database to another, and takes
+// away what it was granted there. Only an owner's hand can do that, so Bindery
+// acts as the owners meanwhile.
+func release(major int, name, to string, owners []string) string {
+	roles := append([]string{name, to}, owners...)
+	slices.Sort(roles)
+	roles = slices.Compact(roles)
+	return borrow(major, roles...) +
+		"; REASSIGN OWNED BY " + ident(name) + " TO " + ident(to) +
+		"; DROP OWNED BY " + ident(name) + giveBack(roles...)
 }
 
 // groupsOf lists the group roles of an instance that exist.
