@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"database/sql"
+	"slices"
+	"sync"
 
 	"bindery"
 )
@@ -33,10 +35,38 @@ func (t stock) one(ctx context.Context, text string, args ...any) (bindery.Stock
 	return stockTable.one(ctx, t.tx, errNoItem, text, args...)
 }
 
+// A front is how many items at the front of a server's stock were not free when
+// somebody looked: whoever is next need not look at them again. It may be wrong (that
+// transaction was undone, another process gave one back), so nothing relies on it but
+// the order: a search that finds nothing behind it looks at all.
+type front struct {
+	sync.Mutex
+	taken map[string]int // by server
+}
+
+func (f *front) of(server string) int {
+	f.Lock()
+	defer f.Unlock()
+	return f.taken[server]
+}
+
+func (f *front) set(server string, n int) {
+	f.Lock()
+	defer f.Unlock()
+	if f.taken == nil {
+		f.taken = map[string]int{}
+	}
+	f.taken[server] = n
+}
+
 // Take looks the items up in their order. Where two transactions find the same one,
 // both cannot stand: settled says why.
 func (t stock) Take(ctx context.Context, server string, items []string, accountRow int64) (bindery.StockItem, error) {
-	name, row, err := t.free(ctx, server, items)
+	begin := min(t.store.front.of(server), len(items))
+	name, row, err := t.free(ctx, server, items, begin)
+	if err == errStockEmpty && begin > 0 { //nolint:errorlint // it is not wrapped
+		name, row, err = t.free(ctx, server, items, 0)
+	}
 	if err != nil {
 		return bindery.StockItem{}, err
 	}
@@ -51,18 +81,22 @@ func (t stock) Take(ctx context.Context, server string, items []string, accountR
 	return i, t.settled(err)
 }
 
-// free finds the first item that nobody has, and its row, 0 for one that nobody ever
-// took. It asks for more and more items at a time: those at the front come back.
-func (t stock) free(ctx context.Context, server string, items []string) (name string, row int64, err error) {
-	for n := 64; len(items) > 0; n *= 4 {
-		some := items[:min(n, len(items))]
-		items = items[len(some):]
+// free finds the first item from begin on that nobody has, and its row, 0 for one that
+// nobody ever took. It asks for more and more items at a time.
+func (t stock) free(ctx context.Context, server string, items []string, begin int) (name string, row int64, err error) {
+	for n := 16; begin < len(items); n *= 4 {
+		some := items[begin:min(begin+n, len(items))]
 		found, err := t.get(ctx, `SELECT json_each.value, COALESCE(s.id, 0) FROM `+t.s.dialect().elements+`
 			LEFT JOIN stock s ON s.server = ? AND s.name = json_each.value
 			WHERE s.id IS NULL OR s.state = 'free' ORDER BY json_each.key LIMIT 1`, []any{list(some), server}, &name, &row)
-		if err != nil || found {
+		if err != nil {
 			return name, row, err
 		}
+		if found {
+			t.store.front.set(server, begin+slices.Index(some, name))
+			return name, row, nil
+		}
+		begin += len(some)
 	}
 	return "", 0, errStockEmpty
 }
@@ -76,6 +110,9 @@ func (t stock) ByName(ctx context.Context, server, name string) (bindery.StockIt
 }
 
 func (t stock) Save(ctx context.Context, i bindery.StockItem, from bindery.StockState) error {
+	if i.State == bindery.StockFree {
+		t.store.front.set(i.Server, 0)
+	}
 	key, sealed := t.store.vault.seal(stockMaterial, i.Row, i.Material)
 	return t.change(ctx, `UPDATE stock SET state = ?, account_row = ?, since = ?, seal_key = ?, material = ? WHERE id = ? AND state = ?`,
 		string(i.State), i.AccountRow, micros(i.Since), key, sealed, i.Row, string(from))

@@ -40,6 +40,7 @@ type Store struct {
 	ids          *ids
 	installation string
 	hosts        hostLists
+	front        front
 	closing      sync.Once
 	closed       error
 }
