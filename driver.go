@@ -235,6 +235,8 @@ type Kind struct {
 	Local bool
 	// Revocation is what a plan with these settings promises; nil: [RevocationProven].
 	Revocation func(settings json.RawMessage) Revocation
+	// Shared says that all bindings have the same credential: none can be rotated.
+	Shared bool
 	// CredentialSchema is the JSON Schema (draft-04) of the credential object of a
 	// plan with these settings and aliases; nil: it is not described.
 	CredentialSchema func(settings json.RawMessage, aliases []string) json.RawMessage

@@ -184,6 +184,12 @@ func (c *planner) planKind(p string, in *Plan, out *bindery.Plan, kind bindery.K
 		}
 	}
 	out.Exclusive = kind.Exclusive != nil && kind.Exclusive(out.Settings)
+	if kind.Shared {
+		out.BindingRotatable = false
+		if in.BindingRotatable != nil && *in.BindingRotatable {
+			c.addf(p+".binding_rotatable", "cannot be true: all bindings of kind %s have the same credential", out.Kind)
+		}
+	}
 	out.Revocation = bindery.RevocationProven
 	if kind.Revocation != nil {
 		out.Revocation = kind.Revocation(out.Settings)

@@ -204,7 +204,7 @@ type Plan struct {
 	Free                   *bool            `yaml:"free" doc:"It costs nothing." default:"true"`
 	Bindable               *bool            `yaml:"bindable" doc:"Default: the offering's."`
 	PlanUpdateable         *bool            `yaml:"plan_updateable" doc:"Default: the offering's."`
-	BindingRotatable       *bool            `yaml:"binding_rotatable" doc:"A binding can succeed another." default:"true"`
+	BindingRotatable       *bool            `yaml:"binding_rotatable" doc:"A binding can succeed another. Not where all bindings have the same credential, as of kind static." default:"true"`
 	Metadata               Object           `yaml:"metadata" doc:"Published as it is, beside credentials_schema (the JSON Schema of the credential object) and revocation (proven, expires or released), which the kind gives where they are not here."`
 	Servers                []string         `yaml:"servers" doc:"Names of servers of one kind. A new instance goes to one of them and stays there."`
 	Settings               Object           `yaml:"settings" doc:"The kind's own."`

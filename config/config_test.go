@@ -50,7 +50,8 @@ catalog:
       - {id: p-3, name: small, description: Small, servers: [c]}
 `
 
-// kinds are two kinds of server; settings may hold "exclusive" only.
+// kinds are two kinds of server; settings of one may hold "exclusive" only, and all
+// bindings of the other have the same credential.
 func kinds() map[string]bindery.Kind {
 	known := func(settings json.RawMessage) error {
 		var v map[string]bool
@@ -72,7 +73,7 @@ func kinds() map[string]bindery.Kind {
 		},
 		Aliases: []string{"old"}, Tags: []string{"box", "square"},
 	}
-	return map[string]bindery.Kind{"box": box, "jar": {}}
+	return map[string]bindery.Kind{"box": box, "jar": {Shared: true}}
 }
 
 var variables = map[string]string{"KEY": "k", "PW": "password-1", "TOKEN": "0123456789abcdef", "EMPTY": "", "BELL": "a\ab"}
@@ -119,6 +120,9 @@ func TestValid(t *testing.T) {
 	if !o.Bindable || !p.Free || !p.BindingRotatable || !p.Exclusive || p.Kind != "box" || p.Schemas.InstanceCreate == nil {
 		t.Errorf("plan: got %+v of %+v", p, o)
 	}
+	if _, p := c.BackendCatalog().Plan("o-2", "p-3"); p.BindingRotatable {
+		t.Error("bindings that all have the same credential can be rotated")
+	}
 	if diff := cmp.Diff([]string{"box", "square"}, o.Tags); diff != "" {
 		t.Errorf("tags: %s", diff)
 	}
@@ -147,6 +151,7 @@ func TestProblems(t *testing.T) { //nolint:maintidx // a table
 		"unknown key":                 {from: "metrics:", to: "metric:", want: `:5: unknown key "metric"`},
 		"unknown key inside":          {from: "name: a,", to: "nam: a,", want: `:16: unknown key "nam"`},
 		"key twice":                   {text: base + "seal: {key: {env: KEY}}\n", want: `:32: mapping key "seal" already defined at line 2`},
+		"same credential, rotatable":  {from: "servers: [c]}", to: "servers: [c], binding_rotatable: true}", want: "binding_rotatable: cannot be true"},
 		"wrong type":                  {from: "metrics: {address: 127.0.0.1:0}", to: "metrics: [1]", want: ":5: must be a mapping, not a list"},
 		"duration without a unit":     {from: "metrics:", to: "reconcile: {interval: 5}\nmetrics:", want: ":5: must be a duration with a unit (30s, 5m, 24h), not a number"},
 		"secret in clear":             {from: "{env: KEY}", to: "hunter2-in-clear", want: ":2: must be {file: PATH} or {env: NAME}, because secrets are never written here, not text"},

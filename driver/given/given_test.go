@@ -146,6 +146,7 @@ func TestSecretsThatCannotBeUsed(t *testing.T) {
 		"static, missing":           {static, "other", `{}`},
 		"static, no JSON":           {static, "credential", secret},
 		"static, two":               {static, "credential", `{"credentials":{}} {"credentials":{}}`},
+		"static, and garbage":       {static, "credential", `{"credentials":{}} ` + secret},
 		"static, nothing":           {static, "credential", `{}`},
 		"static, unknown key":       {static, "credential", `{"credential":{"password":"` + secret + `"}}`},
 		"static, key with a slash":  {static, "credential", `{"credentials":{"a/b":"` + secret + `"}}`},

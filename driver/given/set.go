@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/url"
 	"regexp"
 	"slices"
@@ -30,7 +31,7 @@ func decode(text string, into any) error {
 	if d.Decode(into) != nil {
 		return errShape
 	}
-	if _, err := d.Token(); err == nil {
+	if _, err := d.Token(); !errors.Is(err, io.EOF) { // something follows
 		return errShape
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 var Static = bindery.Kind{
 	Open:             openStatic,
 	Local:            true,
+	Shared:           true,
 	CheckServer:      noServerSettings,
 	CheckPlan:        checkPlan,
 	CheckSecrets:     checkStatic,
