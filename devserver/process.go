@@ -20,7 +20,7 @@ var ErrMissing = errors.New("program not found")
 
 const (
 	// startLimit bounds a start whose context has no earlier deadline.
-	startLimit = 60 * time.Second
+	startLimit = 2 * time.Minute
 	// killLimit bounds the wait for killed processes to be gone.
 	killLimit = 10 * time.Second
 	// pollInterval is the pause between two looks at something that cannot be waited for.

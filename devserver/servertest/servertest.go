@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -129,6 +130,14 @@ func SharedNATS(t testing.TB) *devserver.NATS {
 	})
 	Check(t, err)
 	return n
+}
+
+// HasOIDC says why [OIDC] would skip the test, if it would.
+func HasOIDC() error {
+	if _, err := exec.LookPath("node"); err != nil || oidcModules() == "" {
+		return fmt.Errorf("node, or npm's oidc-provider: %w", devserver.ErrMissing)
+	}
+	return nil
 }
 
 // oidcModules is where scripts/install-servers has put npm's oidc-provider; empty if nowhere.

@@ -10,13 +10,13 @@ import (
 // settleLimit is how long everything may take to end after the last disturbance.
 var settleLimit = pick(90*time.Second, 5*time.Minute)
 
-// Bindery is killed at random moments, while it starts too. Nothing that was
+// Bindery is killed at random moments between servers of every kind, while it starts too. Nothing that was
 // acknowledged is lost, nothing that was removed is back, nothing is stuck.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	rng := chance(t)
-	w := newWorld(t, raced, nil)
-	l := &load{world: w, clients: 8, goal: pick(320, 3200), steady: true}
+	w := newWorld(t, raced, everything)
+	l := &load{world: w, clients: 8, goal: pick(640, 9600), steady: true}
 	kills := pick(5, 30)
 	l.disturb(rng, kills, w.replace)
 }
@@ -99,16 +99,17 @@ func (w *world) replace(random *rand.Rand) bool {
 	}
 }
 
-// The servers are killed at random moments, and started again.
+// The servers of every kind are killed at random moments, and started again.
 func TestBackendKill(t *testing.T) {
 	t.Parallel()
 	rng := chance(t)
-	w := newWorld(t, raced, nil)
-	l := &load{world: w, clients: 8, goal: pick(320, 3200)}
-	kills := pick(6, 30)
+	w := newWorld(t, raced, everything)
+	l := &load{world: w, clients: 8, goal: pick(480, 4800)}
+	victims := w.victims()
+	kills := len(victims) * pick(1, 6)
 	n := 0
 	l.disturb(rng, kills, func(random *rand.Rand) bool {
-		b := w.backend(services[n%len(services)])
+		b := w.backend(victims[n%len(victims)])
 		n++
 		if err := b.Kill(); err != nil {
 			t.Errorf("kill: %v", err)

@@ -49,14 +49,14 @@ type load struct {
 // the clients have reached the goal.
 func (l *load) run(rng *rand.Rand) {
 	l.Helper()
-	for _, s := range services {
+	for _, s := range l.services {
 		l.provision(s, "shared-"+s)
 	}
 	var all sync.WaitGroup
 	for n := range l.clients {
 		c := &loader{load: l, n: n, rng: rand.New(rand.NewPCG(rng.Uint64(), 0))}
 		c.caller = caller{world: l.world, syncOnly: n%4 == 3}
-		for _, s := range services {
+		for _, s := range l.services {
 			c.instances = append(c.instances, &instance{service: s, id: "shared-" + s, shared: true})
 		}
 		all.Go(func() { c.run(l.Context()) })
@@ -105,11 +105,11 @@ func (c *loader) step(ctx context.Context) {
 	i := c.instances[c.rng.IntN(len(c.instances))]
 	n := c.rng.IntN(100)
 	switch {
-	case n < 7 && len(c.instances) < 6:
+	case n < 7 && len(c.instances) < len(c.load.services)+4:
 		c.newInstance(ctx)
 	case n < 12 && !i.shared:
 		c.dropInstance(ctx, i)
-	case n < 50 || len(i.bindings) == 0:
+	case n < 50 || len(i.bindings) == 0 || n < 65 && !rotates(i.service):
 		c.newBinding(ctx, i, nil)
 	case n < 65:
 		c.newBinding(ctx, i, i.bindings[c.rng.IntN(len(i.bindings))])
@@ -139,7 +139,7 @@ func (c *loader) name(kind string) string {
 }
 
 func (c *loader) newInstance(ctx context.Context) {
-	i := &instance{service: services[c.rng.IntN(len(services))], id: c.name("i")}
+	i := &instance{service: c.load.services[c.rng.IntN(len(c.load.services))], id: c.name("i")}
 	o := c.provision(ctx, i.service, i.id)
 	c.ended("provision", o, done, lost)
 	switch {
@@ -180,8 +180,8 @@ func (c *loader) learn(ctx context.Context, r *record, o outcome) {
 		return
 	}
 	c.set(r, unbound)
-	if c.steady && c.rng.IntN(4) == 0 {
-		if err := login(ctx, r.service, r.credentials); !errors.Is(err, errRefused) {
+	if c.steady && !c.load.lives(r.service) && c.rng.IntN(4) == 0 {
+		if err := c.load.login(ctx, r.service, r.credentials); !errors.Is(err, errRefused) {
 			c.load.Errorf("%s %s was unbound and is not refused: %v", r.service, r.id, err)
 		}
 	}
@@ -209,7 +209,7 @@ func (c *loader) newBinding(ctx context.Context, i *instance, old *record) {
 		c.set(r, bound)
 		i.bindings = append(i.bindings, r)
 		if c.steady && c.rng.IntN(4) == 0 {
-			if err := login(ctx, r.service, credentials); err != nil {
+			if err := c.load.login(ctx, r.service, credentials); err != nil {
 				c.load.Errorf("%s %s was bound and does not log in: %v", r.service, r.id, err)
 			}
 		}

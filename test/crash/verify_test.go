@@ -15,7 +15,6 @@ import (
 
 	"bindery"
 	"bindery/client"
-	"bindery/driver"
 )
 
 // collect reads a whole list.
@@ -104,10 +103,16 @@ func (w *world) compare(ctx context.Context) (s snapshot, err error) {
 	if diff := difference(names[postgresService], databases); diff != "" {
 		return s, fmt.Errorf("instances (-) and databases (+):\n%s", diff)
 	}
-	for _, server := range services {
+	for _, server := range w.services {
 		live, err := w.accounts(ctx, server, open)
 		if err != nil {
 			return s, err
+		}
+		if w.further[server] != nil {
+			if err := w.compareFurther(ctx, server, id, names[server], live); err != nil {
+				return s, err
+			}
+			continue
 		}
 		if diff := difference(live, onServers[server]); diff != "" {
 			return s, fmt.Errorf("accounts (-) and what %s has (+):\n%s", server, diff)
@@ -174,19 +179,7 @@ func (w *world) inventory(ctx context.Context, server, id string) (instances, ac
 	} else {
 		s.Address, s.Username, s.Password = w.postgres.Addr, w.postgres.User, w.postgres.Password
 	}
-	d, err := driver.Kinds[server].Open(s)
-	if err != nil {
-		return nil, nil, err
-	}
-	err = d.Inventory(ctx, func(f bindery.Found) error {
-		if f.Instance {
-			instances = append(instances, f.Name)
-		} else {
-			accounts = append(accounts, f.Name)
-		}
-		return nil
-	})
-	return instances, accounts, errors.Join(err, d.Close())
+	return list(ctx, s)
 }
 
 // checkKeys finds keys of Redis instances that are no more.
@@ -230,7 +223,7 @@ func (w *world) unremarkable() {
 		w.Errorf("reconcile: %v", err)
 		return
 	}
-	if len(report.Servers) != len(services) {
+	if len(report.Servers) != len(w.services) {
 		w.Errorf("reconcile looked at %d servers", len(report.Servers))
 	}
 	for _, s := range report.Servers {
@@ -282,14 +275,14 @@ func (l *load) verify(limit time.Duration) {
 				l.Error(err)
 				return
 			}
-			if !r.credentials.IsZero() && r.credentials.Text("uri") != c.Text("uri") {
+			if !r.credentials.IsZero() && r.credentials.Reveal() != c.Reveal() {
 				l.Errorf("%s %s: the credential is not the one that was acknowledged", r.service, id)
 			}
 			l.mustLogin(r.service, c)
 		})
 	}
 	for _, r := range l.records {
-		if _, there := live[r.id]; there || r.credentials.IsZero() {
+		if _, there := live[r.id]; there || r.credentials.IsZero() || l.lives(r.service) {
 			continue
 		}
 		checked.out++

@@ -42,8 +42,10 @@ type world struct {
 	redis    *devserver.Redis
 	postgres *devserver.Postgres
 	settings settings
-	password bindery.Secret // of the platform
-	token    bindery.Secret // of the administrator
+	services []string            // all of this world
+	further  map[string]*further // those that not every world has
+	password bindery.Secret      // of the platform
+	token    bindery.Secret      // of the administrator
 	http     *http.Client
 	out      *output
 
@@ -66,6 +68,9 @@ type settings struct {
 	PostgresUser    string
 	// Pool is a file with a stock; empty: there is none.
 	Pool string
+
+	Further          []string // services
+	Servers, Catalog string   // theirs, YAML
 }
 
 var configuration = template.Must(template.New("").Parse(`store: {url: 'sqlite:{{.Store}}'}
@@ -78,7 +83,7 @@ seal:
   {{- end}}
 {{- end}}
 listeners:
-  - {address: '127.0.0.1:0', faces: [osb, admin]}
+  - {address: '127.0.0.1:0', faces: [osb, admin, pki]}
 metrics: {address: '127.0.0.1:0'}
 log: {level: {{.Level}}}
 platforms:
@@ -92,6 +97,7 @@ servers:
 {{- if .Pool}}
   - {name: pool, kind: pool, secrets: [{name: stock, value: {file: {{.Pool}}}}]}
 {{- end}}
+{{.Servers -}}
 catalog:
   - id: redis
     name: redis
@@ -110,7 +116,7 @@ catalog:
     plans:
       - {id: pool-shared, name: shared, description: One of the keys, servers: [pool]}
 {{- end}}
-`))
+{{.Catalog}}`))
 
 // newWorld starts the servers, and not yet Bindery.
 func newWorld(t *testing.T, program func() (string, error), adjust func(*settings), postgres ...func(*devserver.PostgresOptions)) *world {
@@ -141,6 +147,8 @@ func newWorld(t *testing.T, program func() (string, error), adjust func(*setting
 	if adjust != nil {
 		adjust(&w.settings)
 	}
+	w.addFurther()
+	w.settings.Servers, w.settings.Catalog = w.furtherConfig()
 	w.keep("key", seal.NewKey().Reveal())
 	w.keep("platform", w.password.Reveal())
 	w.keep("token", w.token.Reveal())
@@ -322,9 +330,13 @@ func (w *world) backend(service string) backend {
 	case postgresService:
 		return w.postgres
 	}
+	if f := w.further[service]; f != nil {
+		return f.backend
+	}
 	panic("no such service: " + service)
 }
 
+// services are those of every world.
 var services = []string{redisService, postgresService}
 
 // provision makes an instance, and waits for it.
@@ -359,7 +371,7 @@ func (w *world) unbind(service, instance, id string) {
 // mustLogin fails the test where the credential is of no use.
 func (w *world) mustLogin(service string, c client.Credentials) {
 	w.Helper()
-	if err := login(w.Context(), service, c); err != nil {
+	if err := w.login(w.Context(), service, c); err != nil {
 		w.Errorf("%s: an acknowledged credential does not log in: %v", c.Text("username"), err)
 	}
 }
@@ -367,7 +379,7 @@ func (w *world) mustLogin(service string, c client.Credentials) {
 // mustRefuse fails the test where the credential still lets somebody in.
 func (w *world) mustRefuse(service string, c client.Credentials) {
 	w.Helper()
-	if err := login(w.Context(), service, c); !errors.Is(err, errRefused) {
+	if err := w.login(w.Context(), service, c); !errors.Is(err, errRefused) {
 		w.Errorf("%s: a removed credential is not refused: %v", c.Text("username"), err)
 	}
 }
