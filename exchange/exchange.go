@@ -221,7 +221,7 @@ func (s *Service) purgeAll(ctx context.Context) {
 		case <-s.purge:
 		}
 		for n := 1; n > 0 && ctx.Err() == nil; {
-			began := time.Now()
+			began := s.o.Now()
 			err := s.store.Update(ctx, func(tx bindery.Tx) (err error) {
 				n, err = tx.ServiceTypes().Purge(ctx, purgeChunk)
 				return err
@@ -235,7 +235,7 @@ func (s *Service) purgeAll(ctx context.Context) {
 			// Half of the time is left to others, who wait for the same disk.
 			select {
 			case <-ctx.Done():
-			case <-time.After(time.Since(began)):
+			case <-time.After(s.o.Now().Sub(began)):
 			}
 		}
 		again.Reset(purgeAgain)
