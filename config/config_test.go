@@ -151,7 +151,7 @@ func TestProblems(t *testing.T) { //nolint:maintidx // a table
 		"unknown key":                 {from: "metrics:", to: "metric:", want: `:5: unknown key "metric"`},
 		"unknown key inside":          {from: "name: a,", to: "nam: a,", want: `:16: unknown key "nam"`},
 		"key twice":                   {text: base + "seal: {key: {env: KEY}}\n", want: `:32: mapping key "seal" already defined at line 2`},
-		"same credential, rotatable":  {from: "servers: [c]}", to: "servers: [c], binding_rotatable: true}", want: "binding_rotatable: cannot be true"},
+		"same credential, rotatable":  {from: "servers: [c]}", to: "servers: [c], binding_rotatable: true}", want: ":31: catalog[1].plans[0].binding_rotatable: cannot be true: all bindings of kind jar have the same credential"},
 		"wrong type":                  {from: "metrics: {address: 127.0.0.1:0}", to: "metrics: [1]", want: ":5: must be a mapping, not a list"},
 		"duration without a unit":     {from: "metrics:", to: "reconcile: {interval: 5}\nmetrics:", want: ":5: must be a duration with a unit (30s, 5m, 24h), not a number"},
 		"secret in clear":             {from: "{env: KEY}", to: "hunter2-in-clear", want: ":2: must be {file: PATH} or {env: NAME}, because secrets are never written here, not text"},

@@ -91,6 +91,9 @@ func described(metadata json.RawMessage, kind bindery.Kind, plan *bindery.Plan) 
 			object[metadataSchema] = schema
 		}
 	}
+	if n := len(object[metadataSchema]); n > maxSchema {
+		return nil, fmt.Errorf("%s has %d bytes, more than 64 kB", metadataSchema, n)
+	}
 	if _, own := object[metadataRevocation]; !own {
 		promise, err := json.Marshal(plan.Revocation)
 		if err != nil {

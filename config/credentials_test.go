@@ -103,4 +103,8 @@ func TestPlansDescribeTheirCredentials(t *testing.T) {
 			t.Errorf("%s: got %s", name, raw)
 		}
 	}
+	long := json.RawMessage(`{"credentials_schema":{"title":"` + strings.Repeat("x", maxSchema) + `"}}`)
+	if _, err := described(long, kind, plan); err == nil || !strings.Contains(err.Error(), "more than 64 kB") {
+		t.Errorf("a long one: got %v", err)
+	}
 }
