@@ -101,11 +101,11 @@ func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account 
 		return bindery.Ensured{}, failed("ensure", err)
 	}
 	defer end()
-	group, limit := m.group(spec.Name), m.limit(settings)
-	results, err := d.pool.exec(ctx, createAccount(account.Name, group, m.Verifier, limit))
+	group, login := m.group(spec.Name), login{m.Verifier, m.limit(settings), account.Expires}
+	results, err := d.pool.exec(ctx, createAccount(account.Name, group, login))
 	switch state(err) {
 	case stateDuplicateObject, stateUniqueViolation:
-		results, err = d.reset(ctx, spec.Name, account.Name, group, m.Verifier, limit)
+		results, err = d.reset(ctx, spec.Name, account.Name, group, login)
 	}
 	if state(err) == stateUndefinedObject || state(err) == stateUndefinedDatabase {
 		return bindery.Ensured{}, bindery.Errorf(bindery.CodeUnavailable, "the database is not there").Because(err)
@@ -122,7 +122,7 @@ func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account 
 }
 
 // reset gives a role that exists what a new one would have, and no more.
-func (d *driver) reset(ctx context.Context, instance, name, group, verifier string, limit int) ([]*pgconn.Result, error) {
+func (d *driver) reset(ctx context.Context, instance, name, group string, l login) ([]*pgconn.Result, error) {
 	groups, err := d.groups(ctx, name)
 	if err != nil {
 		return nil, err
@@ -135,7 +135,7 @@ func (d *driver) reset(ctx context.Context, instance, name, group, verifier stri
 	for _, row := range results[0].Rows {
 		guests = append(guests, string(row[0]))
 	}
-	sql := resetAccount(name, group, instance, verifier, limit)
+	sql := resetAccount(name, group, instance, l)
 	if others := slices.DeleteFunc(groups, func(g string) bool { return g == group }); len(others) > 0 {
 		sql = leave([]string{name}, others) + "; " + sql
 	}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -19,6 +20,7 @@ import (
 func TestLessons(t *testing.T) {
 	t.Parallel()
 	eachLab(t, map[string]func(*lab){
+		"a password ends with its binding, should Bindery be away":         passwordsEnd,
 		"the cost of a binding does not depend on how many there are":      constantCost,
 		"a binding acts as its group, also after DISCARD ALL":              actsAsGroup,
 		"what a binding made outlives it, and its successor owns it":       successorOwns,
@@ -419,4 +421,24 @@ func TestVerifierNotPasswordReachesTheLog(t *testing.T) {
 			l.Error("the verifier is not in the server's log, so this test sees nothing")
 		}
 	})
+}
+
+// The server ends the password itself, should Bindery be away at that time.
+func passwordsEnd(l *lab) {
+	spec := l.instance("")
+	account := l.bind(spec, "")
+	account.Expires = time.Now().Add(-time.Minute)
+	_, err := l.driver.Ensure(l.Context(), spec, account)
+	l.must("ensure", err)
+	credential, err := l.driver.Render(spec, account)
+	l.must("render", err)
+	if _, err := login(l.Context(), credential); !isAuthFailure(err) {
+		l.Errorf("a login after the end: got %v, want an authentication failure", err)
+	}
+	account.Expires = time.Now().Add(time.Hour)
+	_, err = l.driver.Ensure(l.Context(), spec, account)
+	l.must("ensure again", err)
+	s, err := login(l.Context(), credential)
+	l.must("log in before the end", err)
+	_ = s.Close() // it has served
 }

@@ -27,6 +27,22 @@ func ofReaders(role string) (group string, ok bool) {
 	return group, true
 }
 
+// A login is how a role may log in: with which password, on how many connections
+// at once, until when. The end is the second line: at that time the role is removed.
+type login struct {
+	verifier string
+	limit    int
+	until    time.Time // zero: for ever
+}
+
+func (l login) options() string {
+	until := "infinity"
+	if !l.until.IsZero() {
+		until = l.until.UTC().Format("2006-01-02 15:04:05.999999") + " UTC"
+	}
+	return " PASSWORD " + literal(l.verifier) + " VALID UNTIL " + literal(until) + " CONNECTION LIMIT " + strconv.Itoa(l.limit)
+}
+
 // createAccount makes a login role that acts as its group, so that what it
 // makes belongs to the group and nothing but a membership depends on the role.
 //
@@ -34,9 +50,8 @@ func ofReaders(role string) (group string, ok bool) {
 // each membership that is made lets the server forget all that it knew of
 // memberships; so what looks at them comes between two that are made. The last
 // one also locks the group until the end of the transaction.
-func createAccount(name, group, verifier string, limit int) string {
-	return "CREATE ROLE " + ident(name) + " LOGIN PASSWORD " + literal(verifier) +
-		" CONNECTION LIMIT " + strconv.Itoa(limit) +
+func createAccount(name, group string, l login) string {
+	return "CREATE ROLE " + ident(name) + " LOGIN" + l.options() +
 		"; ALTER ROLE " + ident(name) + " SET role TO " + ident(group) +
 		"; GRANT " + ident(group) + " TO " + ident(name) +
 		"; " + roleOID(name)
@@ -44,9 +59,8 @@ func createAccount(name, group, verifier string, limit int) string {
 
 // resetAccount gives an existing role back what createAccount gave it. A role
 // may have changed its own password and settings, in general and per database.
-func resetAccount(name, group, database, verifier string, limit int) string {
-	return "ALTER ROLE " + ident(name) + " LOGIN INHERIT NOCREATEDB NOCREATEROLE PASSWORD " + literal(verifier) +
-		" VALID UNTIL 'infinity' CONNECTION LIMIT " + strconv.Itoa(limit) +
+func resetAccount(name, group, database string, l login) string {
+	return "ALTER ROLE " + ident(name) + " LOGIN INHERIT NOCREATEDB NOCREATEROLE" + l.options() +
 		"; ALTER ROLE " + ident(name) + " RESET ALL" +
 		"; ALTER ROLE " + ident(name) + " IN DATABASE " + ident(database) + " RESET ALL" +
 		"; ALTER ROLE " + ident(name) + " SET role TO " + ident(group) +
