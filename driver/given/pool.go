@@ -102,7 +102,7 @@ func parsePoolSettings(raw json.RawMessage) (s poolSettings, err error) {
 		return s, nil
 	}
 	u, err := url.Parse(s.RotationURL)
-	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())) {
+	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
 		return s, errors.New("rotation_url must begin with https:// and have no user in it")
 	}
 	return s, nil
