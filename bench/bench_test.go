@@ -21,6 +21,9 @@ import (
 
 func TestMain(m *testing.M) {
 	natsd.Main()
+	if os.Getenv(bareEnv) != "" {
+		main() // the bare server is this program, too
+	}
 	// Where scripts/install-servers has put it; make test says so itself.
 	if found, _ := filepath.Glob("../.cache/oidc-provider/*"); len(found) > 0 && os.Getenv("BINDERY_OIDC_MODULES") == "" {
 		_ = os.Setenv("BINDERY_OIDC_MODULES", found[len(found)-1]) // or OAuth is left out
