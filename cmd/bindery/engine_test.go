@@ -14,7 +14,8 @@ func TestStuckSaysWhere(t *testing.T) {
 		t.Errorf("what is yet to be proven is not stuck: %v", err)
 	}
 	err := stuck([]bindery.Backlog{
-		{Server: "r1", State: bindery.AccountStuck, Count: 2}, {Server: "r1", State: bindery.AccountUnproven, Count: 9},
+		{Server: "r1", State: bindery.AccountStuck, Count: 2},
+		{Server: "r1", State: bindery.AccountUnproven, Count: 9},
 		{Server: "r2", State: bindery.AccountStuck, Count: 1},
 	})
 	if text := bindery.MessageOf(err); !strings.Contains(text, "2 on r1, 1 on r2") {

@@ -241,7 +241,7 @@ func (w *world) send(c *http.Client, method, path, body string, header http.Head
 	}
 	resp, err := c.Do(r)
 	w.must(err)
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer resp.Body.Close()
 	raw, err := io.ReadAll(resp.Body)
 	w.must(err)
 	return resp.StatusCode, raw
