@@ -102,16 +102,38 @@ func (d *driver) drop(ctx context.Context, name string) error {
 	return d.endSessions(ctx, name)
 }
 
-// endSessions closes a user's connections until there are none.
+// listedLate is how long a connection that a client has opened may be missing on
+// the list of connections: the broker writes it there by and by.
+const listedLate = 100 * time.Millisecond
+
+// endSessions closes a user's connections until there are none, and none that was
+// opened before comes to be listed.
 //
 // A broker closes the connections of a user that is deleted by itself, but
 // afterwards and unseen, and may overlook one that is being opened. The list
 // that is looked at here is the one by which a broker counts connections for its
-// limits: a connection is on it as soon as it may open a channel, and not, as in
-// the statistics, seconds later. One that comes to be listed later passed the
-// check of its vhost before the user was deleted and has no channel yet; channels
-// ask for permissions when they first use something, and there are none.
+// limits, and not that of the statistics, which is seconds late.
 func (d *driver) endSessions(ctx context.Context, name string) error {
+	if err := d.closeListed(ctx, name); err != nil {
+		return err
+	}
+	if err := wait(ctx, listedLate); err != nil {
+		return err
+	}
+	return d.closeListed(ctx, name)
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return silent(ctx.Err())
+	}
+}
+
+// closeListed closes what is listed, until nothing is.
+func (d *driver) closeListed(ctx context.Context, name string) error {
 	pause := 10 * time.Millisecond
 	for {
 		open, err := d.hasSessions(ctx, name)
@@ -128,10 +150,8 @@ func (d *driver) endSessions(ctx context.Context, name string) error {
 		if open, err = d.hasSessions(ctx, name); err != nil || !open {
 			return err
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return silent(ctx.Err())
+		if err := wait(ctx, pause); err != nil {
+			return err
 		}
 		pause = min(2*pause, time.Second)
 	}
