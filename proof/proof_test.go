@@ -286,16 +286,16 @@ func TestAFirstTryMakesNothingStuck(t *testing.T) {
 	w := newWorld(t, func(w *world) {
 		w.prover.Bound = time.Nanosecond
 		w.Unproven = nil
+		w.Ended = func(o bindery.Operation) {
+			if o.Kind == bindery.OpUnbind {
+				if err := w.proxy.Refuse(true); err != nil {
+					t.Error(err)
+				}
+				w.proxy.Cut()
+			}
+		}
 	})
 	w.bind("b")
-	w.Ended = func(o bindery.Operation) {
-		if o.Kind == bindery.OpUnbind {
-			if err := w.proxy.Refuse(true); err != nil {
-				t.Error(err)
-			}
-			w.proxy.Cut()
-		}
-	}
 	w.unbind("b")
 	if a := w.becomes("b", bindery.AccountStuck); a.Attempts < 3 {
 		t.Errorf("stuck after %d tries", a.Attempts)
