@@ -32,7 +32,7 @@ import (
 
 type driver struct {
 	pool         *pool
-	locks        locks
+	locks        bindery.NameLocks
 	installation string
 	public       bindery.PublicAddress
 	timeout      time.Duration
@@ -96,7 +96,7 @@ func (d *driver) Close() error {
 // begin bounds a call, and waits for earlier ones for the same name.
 func (d *driver) begin(ctx context.Context, name string) (context.Context, func(), error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
-	unlock, err := d.locks.lock(ctx, name)
+	unlock, err := d.locks.Lock(ctx, name)
 	if err != nil {
 		cancel()
 		return nil, nil, err

@@ -32,7 +32,7 @@ func (d *driver) clear(ctx context.Context, name string) error {
 // release frees a role from the database of an instance, its own or another: what
 // it made there is the instance's.
 func (d *driver) release(ctx context.Context, instance, name string) error {
-	unlock, err := d.locks.lock(ctx, instance)
+	unlock, err := d.locks.Lock(ctx, instance)
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ import (
 
 type driver struct {
 	pool    *pool
-	locks   locks
+	locks   bindery.NameLocks
 	prefix  string         // of the names of this installation
 	name    *regexp.Regexp // what those names are
 	public  bindery.PublicAddress
@@ -87,7 +87,7 @@ func (d *driver) Close() error {
 // begin bounds a call, and waits for earlier ones for the same name.
 func (d *driver) begin(ctx context.Context, name string) (context.Context, func(), error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
-	unlock, err := d.locks.lock(ctx, name)
+	unlock, err := d.locks.Lock(ctx, name)
 	if err != nil {
 		cancel()
 		return nil, nil, err

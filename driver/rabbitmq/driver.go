@@ -38,7 +38,7 @@ type driver struct {
 	settings serverSettings
 	client   *client
 	fence    *fence
-	locks    locks
+	locks    bindery.NameLocks
 }
 
 var installationID = regexp.MustCompile(`^[a-z0-9]{6}$`)
@@ -85,7 +85,7 @@ func (d *driver) instance(spec bindery.InstanceSpec) (plan, error) {
 // begin bounds a call and keeps others for the same name out.
 func (d *driver) begin(ctx context.Context, name string) (context.Context, func(), error) {
 	ctx, cancel := context.WithTimeout(ctx, d.server.Timeout)
-	unlock, err := d.locks.lock(ctx, name)
+	unlock, err := d.locks.Lock(ctx, name)
 	if err != nil {
 		cancel()
 		return nil, nil, silent(err)

@@ -243,8 +243,16 @@ func TestLimits(t *testing.T) {
 	_, c := account(t, d, spec, 2, `{}`)
 	s, err := login(t.Context(), c)
 	must(t, err)
-	if _, err := login(t.Context(), c); err == nil {
-		t.Error("a binding has two connections, and may have one")
+	// The broker counts a connection a moment after it was opened.
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		second, err := login(t.Context(), c)
+		if err != nil {
+			break
+		}
+		must(t, second.Close())
+		if time.Now().After(deadline) {
+			t.Fatal("a binding has two connections, and may have one")
+		}
 	}
 	must(t, queues(s, "a", "b"))
 	if queues(s, "c") == nil {
