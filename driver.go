@@ -136,6 +136,14 @@ type Stocker interface {
 	Return(ctx context.Context, item StockItem) (material Secret, ok bool, err error)
 }
 
+// A Recorder is a driver whose accounts are rows of Bindery's own store. The engine lets it
+// write them in the transaction that records the account, so that Ensure need not commit them.
+type Recorder interface {
+	// Record writes what a new account has from the beginning. It contains nothing but calls of tx,
+	// and may be run again. Ensure does not depend on it.
+	Record(ctx context.Context, tx Tx, account Account) error
+}
+
 // A Publisher is a driver that publishes which certificates it revoked.
 type Publisher interface {
 	// Chain is the certificates of the authority, PEM, its own first.

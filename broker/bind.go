@@ -204,6 +204,7 @@ func (b *Broker) draft(ctx context.Context, c Caller, r BindRequest, parameters 
 	name := bindery.Name(b.Store.Installation(), rows[1])
 	request := bindery.AccountRequest{Name: name, Parameters: raw(drivers), Expires: expires}
 	j := &job{plan: plan, instance: i}
+	j.recorder, _ = bindery.Capability[bindery.Recorder](d)
 	var material bindery.Secret
 	if stock, ok := bindery.Capability[bindery.Stocker](d); ok {
 		j.taking = &taking{driver: d, items: stock.Stock(), spec: Spec(i, plan), request: request}
@@ -282,6 +283,11 @@ func (b *Broker) record(ctx context.Context, c Caller, j *job, rows [3]int64) (o
 		}
 		if err := tx.Accounts().Add(ctx, account); err != nil {
 			return err
+		}
+		if j.recorder != nil {
+			if err := j.recorder.Record(ctx, tx, account); err != nil {
+				return err
+			}
 		}
 		return tx.Operations().Add(ctx, op)
 	})

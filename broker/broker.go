@@ -76,6 +76,7 @@ type job struct {
 	account  bindery.Account   // of a bind
 	accounts []bindery.Account // of an unbind
 	taking   *taking           // of a bind; nil: the account is not out of a stock
+	recorder bindery.Recorder  // of a bind; nil: its driver keeps nothing in the store
 	// live is what the worker recorded, for the request that waits; everything else
 	// is only read once both have the job.
 	live atomic.Pointer[live]

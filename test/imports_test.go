@@ -84,7 +84,7 @@ var moreForTests = map[string][]string{
 	"api/authn":   {"store"},
 	"api/pki":     {"driver/mtls", "store"},
 	"exchange":    {"store"},
-	"broker":      {"broker/brokertest", "driver/given", "driver/oauth", "driver/redis"},
+	"broker":      {"broker/brokertest", "driver/given", "driver/mtls", "driver/oauth", "driver/redis"},
 	"queue":       {"store"},
 	"driver/mtls": {"api", "api/pki", "store"},
 	"proof":       {"broker/brokertest", "broker", "driver/redis"},

@@ -6,7 +6,8 @@
 //
 // Three things shape the package:
 //
-// A serial number is committed before anything is signed with it, and what is
+// A serial number is committed before anything is signed with it, with the account
+// where the engine can do that, and what is
 // signed depends on nothing but the sealed material and the authority: the
 // signatures are deterministic (RFC 6979). So whoever repeats a call gets the same
 // certificate to the byte, and a serial number never has two. An account that is made again

@@ -98,11 +98,7 @@ func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account 
 	} else if !account.Expires.After(now) {
 		return bindery.Ensured{}, errOver
 	}
-	for _, i := range []*issue{&first, &again} {
-		if i.notAfter.After(a.cert.NotAfter) {
-			i.notAfter = a.cert.NotAfter
-		}
-	}
+	first.notAfter, again.notAfter = a.bound(first.notAfter), a.bound(again.notAfter)
 	made, err := d.record(ctx, account.Name, m, first, again)
 	if err != nil {
 		return bindery.Ensured{}, err
@@ -116,9 +112,38 @@ type issue struct {
 	notBefore, notAfter time.Time
 }
 
-// record commits the serial number that is to be signed: the first, unless it is
+// Record implements [bindery.Recorder]: the first serial number is committed with the account, under
+// its row, which no other certificate has. Where the authority is not known yet, Ensure has to do it.
+func (d *driver) Record(ctx context.Context, tx bindery.Tx, account bindery.Account) error {
+	a := d.known.Load()
+	if a == nil {
+		return nil
+	}
+	first, err := firstIssue(account.Material)
+	if err != nil {
+		return err
+	}
+	return tx.Certificates().Add(ctx, bindery.IssuedCertificate{
+		Row: account.Row, Server: d.server.Name, Serial: first.serial, Name: account.Name, Expires: a.bound(first.notAfter),
+	})
+}
+
+// record returns what is to be signed, when its serial number is committed: the first, unless it is
 // in somebody's hands or revoked already; then another, and no earlier one is valid any more.
 func (d *driver) record(ctx context.Context, name string, m material, first, again issue) (made issue, err error) {
+	var known bindery.IssuedCertificate
+	look := func(tx bindery.Tx) (err error) {
+		known, err = tx.Certificates().BySerial(ctx, d.server.Name, first.serial)
+		return ignoreMissing(err)
+	}
+	// Nobody has that one but who was told together with us: it is the same certificate.
+	same := func() bool { return known.Name == name && known.Revoked.IsZero() && m.Certificate == nil }
+	if err := d.server.Store.View(ctx, look); err != nil {
+		return made, storeError(err)
+	}
+	if same() {
+		return issue{first.serial, first.notBefore, known.Expires}, nil
+	}
 	row, err := d.server.Store.NewID(ctx)
 	if err != nil {
 		return made, storeError(err)
@@ -127,22 +152,20 @@ func (d *driver) record(ctx context.Context, name string, m material, first, aga
 	now := d.now()
 	err = d.server.Store.Update(ctx, func(tx bindery.Tx) error {
 		revoked, made = false, again
-		table := tx.Certificates()
-		known, err := table.BySerial(ctx, d.server.Name, first.serial)
-		switch {
-		case bindery.CodeOf(err) == bindery.CodeNotFound && m.Certificate == nil && now.Before(first.notAfter):
-			made = first
-		case err != nil && bindery.CodeOf(err) != bindery.CodeNotFound:
+		if err := look(tx); err != nil {
 			return err
-		case err == nil && known.Name == name && known.Revoked.IsZero() && m.Certificate == nil:
-			// Nobody has it but who was told together with us: the same certificate.
+		}
+		switch {
+		case same():
 			made = issue{first.serial, first.notBefore, known.Expires}
 			return nil
+		case known.Serial == "" && m.Certificate == nil && now.Before(first.notAfter):
+			made = first
 		}
 		if revoked, err = d.revoke(ctx, tx, name, now); err != nil {
 			return err
 		}
-		return table.Add(ctx, bindery.IssuedCertificate{
+		return tx.Certificates().Add(ctx, bindery.IssuedCertificate{
 			Row: row, Server: d.server.Name, Serial: made.serial, Name: name, Expires: made.notAfter,
 		})
 	})

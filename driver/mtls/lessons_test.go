@@ -186,6 +186,72 @@ func TestRepeatedEnsureIsTheSameCertificate(t *testing.T) {
 	}
 }
 
+// TestRecordedWithTheAccount: what the engine's transaction recorded is signed without another one, and
+// found by a revocation that knows nothing but the name, whether it was signed or not.
+func TestRecordedWithTheAccount(t *testing.T) {
+	t.Parallel()
+	w := sqlite(t)
+	whole := w.store
+	w.settings = `,"validity":"25h"` // less than the plan has
+	m := w.made(t, `{"default_lifetime":"48h"}`)
+	record := func(name string, row int64) bindery.Account {
+		t.Helper()
+		a := bindery.Account{Row: row, Name: name}
+		var err error
+		if a.Material, err = m.d.Prepare(m.spec, bindery.AccountRequest{Name: a.Name}); err != nil {
+			t.Fatal(err)
+		}
+		recorder, ok := bindery.Capability[bindery.Recorder](m.d)
+		if !ok {
+			t.Fatal("it records nothing")
+		}
+		if err := whole.Update(t.Context(), func(tx bindery.Tx) error { return recorder.Record(t.Context(), tx, a) }); err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	signed, unsigned := record(bindery.Name("abc123", 1001), 1001), record(bindery.Name("abc123", 1002), 1002)
+
+	// Another process, which may write nothing.
+	w.store = storetest.Faulty(whole, func(_, method string) error {
+		if method == "Update" {
+			return bindery.Errorf(bindery.CodeUnavailable, "the store is read only")
+		}
+		return nil
+	})
+	m.d = w.open(t, "abc123")
+	_, c := m.ensure(t, signed)
+	if _, again := m.ensure(t, signed); !leafOf(t, c).Equal(leafOf(t, again)) {
+		t.Error("the repeated call has another certificate")
+	}
+	w.store = whole
+	m.d = w.open(t, "abc123")
+	for _, a := range []bindery.Account{signed, unsigned} {
+		var kept bindery.IssuedCertificate
+		if err := whole.View(t.Context(), func(tx bindery.Tx) (err error) {
+			kept, err = tx.Certificates().ByName(t.Context(), name, a.Name)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if a.Name == signed.Name && (kept.Serial != c.Object["serial"] || !kept.Expires.Equal(leafOf(t, c).NotAfter)) {
+			t.Errorf("recorded is %+v, signed %v until %v", kept, c.Object["serial"], leafOf(t, c).NotAfter)
+		}
+		if err := m.d.Revoke(t.Context(), bindery.InstanceSpec{}, bindery.Account{Name: a.Name}); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(revocations(t, m.d).RevokedCertificateEntries, func(e x509.RevocationListEntry) bool {
+			return e.SerialNumber.Text(16) == kept.Serial
+		}) {
+			t.Errorf("%s is not on the list", a.Name)
+		}
+		// A call that comes late gets no certificate under that number.
+		if _, late := m.ensure(t, a); late.Object["serial"] == kept.Serial {
+			t.Error("what was revoked is handed out")
+		}
+	}
+}
+
 func revocations(t testing.TB, d bindery.Driver) *x509.RevocationList {
 	t.Helper()
 	der, _, err := d.(bindery.Publisher).CRL(t.Context())

@@ -58,12 +58,28 @@ func (m material) seal() (bindery.Secret, error) {
 	return bindery.NewSecret(string(raw)), nil
 }
 
+var errMaterial = bindery.Errorf(bindery.CodeInternal, "the account's material is not of this kind")
+
+// firstIssue reads of material what [driver.Record] writes down, and nothing else.
+func firstIssue(secret bindery.Secret) (i issue, err error) {
+	var s struct {
+		Serial   string    `json:"serial"`
+		NotAfter time.Time `json:"not_after"`
+	}
+	if json.Unmarshal([]byte(secret.Reveal()), &s) != nil {
+		return i, errMaterial
+	}
+	if _, ok := parseSerial(s.Serial); !ok {
+		return i, errMaterial
+	}
+	return issue{serial: s.Serial, notAfter: s.NotAfter}, nil
+}
+
 // parseMaterial gives no cause: it would quote what it stumbled over.
 func parseMaterial(secret bindery.Secret) (material, error) {
-	bad := bindery.Errorf(bindery.CodeInternal, "the account's material is not of this kind")
 	var s sealed
 	if json.Unmarshal([]byte(secret.Reveal()), &s) != nil {
-		return material{}, bad
+		return material{}, errMaterial
 	}
 	m := material{
 		Names: s.Names, Server: s.Server, Subject: s.Subject,
@@ -74,21 +90,21 @@ func parseMaterial(secret bindery.Secret) (material, error) {
 	}
 	var err error
 	if m.Public, err = x509.ParsePKIXPublicKey(s.Public); err != nil {
-		return material{}, bad
+		return material{}, errMaterial
 	}
 	if _, ok := parseSerial(s.Serial); !ok || len(s.Subject) == 0 {
-		return material{}, bad
+		return material{}, errMaterial
 	}
 	if s.Certificate == "" {
 		return m, nil
 	}
 	leaf, err := parseCertificates(s.Certificate)
 	if err != nil {
-		return material{}, bad
+		return material{}, errMaterial
 	}
 	m.Certificate = leaf[0]
 	if m.Chain, err = parseCertificates(s.Chain); err != nil {
-		return material{}, bad
+		return material{}, errMaterial
 	}
 	return m, nil
 }
