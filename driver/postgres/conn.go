@@ -28,6 +28,7 @@ type pool struct {
 	config       *pgconn.Config // of the administration database
 	installation string         // what the application names of this installation begin with
 	process      string         // what those of this process begin with
+	prepare      string         // what a connection to the administration database is told first
 	slots        chan struct{}
 
 	mu        sync.Mutex
@@ -45,9 +46,10 @@ type conn struct {
 	used bool   // it was idle before, and may have died meanwhile
 }
 
-func newPool(config *pgconn.Config, installation string, size int) *pool {
+func newPool(config *pgconn.Config, installation, prepare string, size int) *pool {
 	p := &pool{
 		config:       config,
+		prepare:      prepare,
 		installation: "bindery " + installation + " ",
 		slots:        make(chan struct{}, size),
 		abandoned:    map[string]struct{}{},
@@ -139,6 +141,10 @@ func (p *pool) connect(ctx context.Context, database string) (*conn, error) {
 	config.RuntimeParams["application_name"] = name
 	if database != "" {
 		config.Database = database
+	} else {
+		config.AfterConnect = func(ctx context.Context, c *pgconn.PgConn) error {
+			return c.Exec(ctx, p.prepare).Close()
+		}
 	}
 	c, err := pgconn.ConnectConfig(ctx, config)
 	if err != nil {

@@ -74,7 +74,7 @@ func open(s bindery.Server) (bindery.Driver, error) {
 		d.public.Port = int(config.Port)
 	}
 	d.removals.send, d.removals.timeout = d.remove, d.timeout
-	d.pool = newPool(config, s.Installation, settings.Connections)
+	d.pool = newPool(config, s.Installation, prepareLook(d.prefix), settings.Connections)
 	return d, nil
 }
 

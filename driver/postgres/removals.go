@@ -133,6 +133,9 @@ func (d *driver) remove(ctx context.Context, batch []*removal) error {
 		targets = nil
 	}
 	sql := endSessions(d.prefix, targets)
+	if len(targets) == 0 {
+		sql = preparedLook
+	}
 	if len(drops) > 0 {
 		sql = dropRoles(names) + sql
 	}

@@ -136,6 +136,10 @@ func leave(members, groups []string) string {
 // was: before 15 a role can make others members of itself, and a session that
 // acts as an instance's group does so until it ends.
 func endSessions(prefix string, targets []target) string {
+	return opening + "; " + sessions(prefix, targets)
+}
+
+func sessions(prefix string, targets []target) string {
 	roles := "a.usesysid"
 	if len(targets) > 0 {
 		cond := "false"
@@ -149,10 +153,20 @@ func endSessions(prefix string, targets []target) string {
 	strangers := "CASE WHEN NOT pg_catalog.has_database_privilege(a.usesysid, a.datid, 'CONNECT') THEN" +
 		" (SELECT CASE WHEN pg_catalog.pg_terminate_backend(a.pid) IS NOT NULL THEN d.datname END" +
 		" FROM pg_catalog.pg_database d WHERE d.oid = a.datid AND pg_catalog.starts_with(d.datname, " + literal(prefix) + ")) END"
-	return "SELECT pid FROM pg_catalog.pg_lock_status() WHERE locktype = 'virtualxid' AND pid <> pg_catalog.pg_backend_pid()" +
-		"; SELECT pg_catalog.array_agg(a.pid), pg_catalog.array_agg(" + roles + "), pg_catalog.array_agg(" + strangers + ")" +
+	return "SELECT pg_catalog.array_agg(a.pid), pg_catalog.array_agg(" + roles + "), pg_catalog.array_agg(" + strangers + ")" +
 		" FROM pg_catalog.pg_stat_get_activity(NULL) a WHERE a.usesysid IS NOT NULL OR a.datid IS NOT NULL"
 }
+
+// opening is the first of the two results.
+const opening = "SELECT pid FROM pg_catalog.pg_lock_status() WHERE locktype = 'virtualxid' AND pid <> pg_catalog.pg_backend_pid()"
+
+// prepareLook lets a connection know endSessions without targets, and preparedLook
+// asks for it: to plan it takes the server longer than to answer it.
+func prepareLook(prefix string) string {
+	return "PREPARE bindery_opening AS " + opening + "; PREPARE bindery_sessions AS " + sessions(prefix, nil)
+}
+
+const preparedLook = "EXECUTE bindery_opening; EXECUTE bindery_sessions"
 
 // endOwn ends sessions of Bindery itself and lists those that still run: the
 // named ones and, when others is set, all of this installation that do not
