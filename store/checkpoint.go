@@ -13,10 +13,11 @@ const (
 	// checkpointEvery is how many transactions pass between two checkpoints.
 	checkpointEvery = 1000
 	// checkpointGrowth is by how many bytes the file of the log grows between two
-	// checkpoints, and keptLog is what is kept of it when the log starts over:
-	// to write over a file is faster than to extend one.
+	// checkpoints, and keptLog is what is kept of it when the log starts over: more
+	// than it usually has by then. To write over a file is faster than to extend one,
+	// and to cut one holds up the commits for several milliseconds.
 	checkpointGrowth = 8 << 20
-	keptLog          = 8 << 20
+	keptLog          = 24 << 20
 	// checkpointPause is how long a commit waits at most to be copied.
 	checkpointPause = 10 * time.Second
 	// bigLog is how many pages of log are too many. A passive checkpoint copies
