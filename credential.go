@@ -13,7 +13,7 @@ type CredentialKey struct {
 // CredentialSchema is the JSON Schema (draft-04) of a credential object with
 // these keys and no others.
 func CredentialSchema(keys ...CredentialKey) json.RawMessage {
-	properties, required := map[string]any{}, []string{}
+	properties, required := map[string]any{}, []string(nil)
 	for _, k := range keys {
 		if k.Type == "" {
 			k.Type = "string"
@@ -23,16 +23,5 @@ func CredentialSchema(keys ...CredentialKey) json.RawMessage {
 			required = append(required, k.Name)
 		}
 	}
-	schema := map[string]any{
-		"$schema": "http://json-schema.org/draft-04/schema#", "type": "object",
-		"properties": properties, "additionalProperties": false,
-	}
-	if len(required) > 0 { // draft-04 has no empty list here
-		schema["required"] = required
-	}
-	raw, err := json.Marshal(schema)
-	if err != nil {
-		return nil // cannot happen: texts, lists and maps of them
-	}
-	return raw
+	return ObjectSchema(properties, required...)
 }

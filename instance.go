@@ -47,6 +47,11 @@ func Name(installation string, row int64) string {
 	return NamePrefix(installation) + strconv.FormatInt(row, 36)
 }
 
+// IsInstallation reports whether it is the id of an installation; see [Store].
+func IsInstallation(id string) bool {
+	return len(id) == 6 && !strings.ContainsFunc(id, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') })
+}
+
 // NamePrefix is what the names of one installation begin with, and no other's do.
 func NamePrefix(installation string) string { return "bdy_" + installation + "_" }
 

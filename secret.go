@@ -1,7 +1,9 @@
 package bindery
 
 import (
+	"crypto/rand"
 	"crypto/subtle"
+	"encoding/base64"
 	"fmt"
 	"log/slog"
 )
@@ -21,6 +23,14 @@ type Secret struct{ v *string }
 
 // NewSecret wraps v.
 func NewSecret(v string) Secret { return Secret{v: &v} }
+
+// NewPassword makes a password out of 32 random bytes. Its characters ([A-Za-z0-9_-])
+// are the same raw and percent-encoded, and SASLprep (RFC 4013) leaves them as they are.
+func NewPassword() Secret {
+	var b [32]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return NewSecret(base64.RawURLEncoding.EncodeToString(b[:]))
+}
 
 // Reveal returns the value in clear.
 func (s Secret) Reveal() string {

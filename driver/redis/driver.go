@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -27,7 +26,8 @@ var Kind = bindery.Kind{
 		return err == nil && p.whole()
 	},
 	Schemas: func(json.RawMessage) (create, update, bind json.RawMessage) {
-		return slices.Clone(noParameters), slices.Clone(noParameters), slices.Clone(bindingParameters)
+		return bindery.NoParameters(), bindery.NoParameters(),
+			bindery.ObjectSchema(map[string]any{"access": bindery.AccessProperty("What the credential may do.")})
 	},
 	CredentialSchema: credentialSchema,
 	Aliases:          []string{aliasMinibroker, aliasSpring, aliasSteeltoe},
@@ -42,8 +42,6 @@ type driver struct {
 	sweeps sweeps
 }
 
-var installationID = regexp.MustCompile(`^[a-z0-9]{6}$`)
-
 func open(server bindery.Server) (bindery.Driver, error) {
 	settings, err := parseServerSettings(server.Settings)
 	if err != nil {
@@ -51,13 +49,13 @@ func open(server bindery.Server) (bindery.Driver, error) {
 	}
 	// Statements carry names unquoted and kill connections by the installation's
 	// name: both are safe because of what an id can be.
-	if !installationID.MatchString(server.Installation) {
+	if !bindery.IsInstallation(server.Installation) {
 		return nil, bindery.Errorf(bindery.CodeInvalid, "an installation's id is six of a-z and 0-9")
 	}
 	if server.Timeout <= 0 {
 		server.Timeout = defaultTimeout
 	}
-	if server.Public, err = publicAddress(server); err != nil {
+	if err := server.CompletePublic(); err != nil {
 		return nil, err
 	}
 	d := &driver{server: server, pool: newPool(server, settings.MaxConnections)}
@@ -85,7 +83,7 @@ func (d *driver) Provision(ctx context.Context, spec bindery.InstanceSpec) error
 	if _, err := d.instance(spec); err != nil {
 		return err
 	}
-	if err := checkInstanceParameters(spec.Parameters); err != nil {
+	if err := bindery.Settings(nil).Read("parameters", spec.Parameters); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.server.Timeout)
@@ -139,7 +137,7 @@ func (d *driver) Prepare(spec bindery.InstanceSpec, req bindery.AccountRequest) 
 	if _, err := d.instance(spec); err != nil {
 		return bindery.Secret{}, err
 	}
-	access, err := parseBindingParameters(req.Parameters)
+	access, err := bindery.ReadAccess(req.Parameters)
 	if err != nil {
 		return bindery.Secret{}, err
 	}
@@ -173,7 +171,7 @@ func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account 
 		on = s.facts.version
 		p.Do(ctx, deleteUser(account.Name)...)
 		p.Do(ctx, setUser(account.Name, m.Password, plan.prefix(spec.Name), s.facts.rights[rightsKey{
-			whole: plan.whole(), readOnly: m.Access == accessReadOnly, scripts: plan.Scripts,
+			whole: plan.whole(), readOnly: m.Access == bindery.ReadOnly, scripts: plan.Scripts,
 		}])...)
 	})
 	if err != nil {

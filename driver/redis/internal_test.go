@@ -99,7 +99,7 @@ func FuzzRender(f *testing.F) {
 	f.Add("pw", "redis.example", 6379, true)
 	f.Add("a@b:c/d?e#f%zz ", "::1", 1, false)
 	f.Fuzz(func(t *testing.T, password, host string, port int, tls bool) {
-		raw, _ := json.Marshal(sealedMaterial{Password: password, Access: accessReadOnly})
+		raw, _ := json.Marshal(sealedMaterial{Password: password, Access: bindery.ReadOnly})
 		var back sealedMaterial
 		_ = json.Unmarshal(raw, &back) // what is not UTF-8 is replaced
 		d := testDriver(t, func(s *bindery.Server) { s.Public = bindery.PublicAddress{Host: host, Port: port, TLS: tls} })
@@ -136,9 +136,6 @@ func FuzzSettings(f *testing.F) {
 		}
 		if err == nil && p.Topology != topologyShared && p.Topology != topologyWhole {
 			t.Fatalf("got topology %q", p.Topology)
-		}
-		if access, err := parseBindingParameters(raw); err == nil && access != accessReadOnly && access != accessReadWrite {
-			t.Fatalf("got access %q", access)
 		}
 		if s, err := parseServerSettings(raw); err == nil && (s.MaxConnections < 2 || s.MaxConnections > mostConnections) {
 			t.Fatalf("got %d connections", s.MaxConnections)
@@ -211,9 +208,9 @@ func TestSchemas(t *testing.T) {
 		}
 		for _, parameters := range []string{`{}`, `{"access":"read-only"}`, `{"access":"all"}`, `{"x":1}`} {
 			instance, _ := jsonschema.UnmarshalJSON(strings.NewReader(parameters))
-			check := checkInstanceParameters
+			check := func(raw json.RawMessage) error { return bindery.Settings(nil).Read("parameters", raw) }
 			if name == "bind" {
-				check = func(raw json.RawMessage) error { _, err := parseBindingParameters(raw); return err }
+				check = func(raw json.RawMessage) error { _, err := bindery.ReadAccess(raw); return err }
 			}
 			if bySchema, byDriver := s.Validate(instance), check(json.RawMessage(parameters)); (bySchema == nil) != (byDriver == nil) {
 				t.Errorf("%s of %s: the schema says %v, the driver %v", name, parameters, bySchema, byDriver)
