@@ -1,18 +1,10 @@
 package config
 
 import (
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"net"
-	"net/netip"
 	"net/url"
-	"os"
-	"path/filepath"
 	"reflect"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -24,15 +16,6 @@ const (
 	FaceOSB   = "osb"
 	FaceAdmin = "admin"
 	FacePKI   = "pki"
-)
-
-// maxName is what the strictest known platform takes for names and ids.
-const maxName = 63
-
-var (
-	catalogName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]*$`)
-	catalogID   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
-	ownName     = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`)
 )
 
 // A checker collects what is wrong and makes the domain's form of what is right.
@@ -184,51 +167,6 @@ func (c *checker) listenerTLS(p string, t *TLS) {
 	c.caFile(p+".client_ca_file", t.ClientCAFile)
 }
 
-// keyPair checks that a certificate and its key can be read and belong together.
-func (c *checker) keyPair(p, cert, key string, needed bool) {
-	if cert == "" && key == "" && !needed {
-		return
-	}
-	if cert == "" {
-		c.addf(p+".cert_file", "is missing")
-	}
-	if key == "" {
-		c.addf(p+".key_file", "is missing")
-	}
-	if cert == "" || key == "" {
-		return
-	}
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	if pe, ok := errors.AsType[*os.PathError](err); ok {
-		c.addf(p, "file %s: %v", pe.Path, pe.Err)
-		return
-	}
-	if err != nil {
-		c.addf(p, "certificate %s and key %s: %v", cert, key, err)
-		return
-	}
-	if now := time.Now(); pair.Leaf != nil && (now.After(pair.Leaf.NotAfter) || now.Before(pair.Leaf.NotBefore)) {
-		c.warnf("%s: the certificate is valid from %s to %s, which is not now", cert,
-			pair.Leaf.NotBefore.Format(time.RFC3339), pair.Leaf.NotAfter.Format(time.RFC3339))
-	}
-}
-
-// caFile returns the contents of a file of certificates.
-func (c *checker) caFile(p, name string) string {
-	if name == "" {
-		return ""
-	}
-	b, err := os.ReadFile(name)
-	if err != nil {
-		c.addf(p, "file %s: %v", name, reason(err))
-		return ""
-	}
-	if !x509.NewCertPool().AppendCertsFromPEM(b) {
-		c.addf(p, "file %s: has no PEM certificate", name)
-	}
-	return string(b)
-}
-
 func (c *checker) metrics(m Metrics) {
 	if m.Address == "" {
 		if m.Pprof != nil {
@@ -280,19 +218,6 @@ func (c *checker) admin(a Admin) {
 	}
 }
 
-// token checks a secret that a caller sends in a header.
-func (c *checker) token(p string, r Ref) {
-	switch v := r.value.Reveal(); {
-	case !r.Set():
-		c.addf(p, "is missing")
-	case v == "": // said already
-	case len(v) < 16:
-		c.addf(p, "is shorter than 16 characters")
-	case strings.ContainsAny(v, " \t\r\n") || hasControl(v):
-		c.addf(p, "has white space or a control character in it, which a header cannot carry")
-	}
-}
-
 func (c *checker) limits(cfg *Config) {
 	l := cfg.Limits
 	c.within("limits.max_body_bytes", l.MaxBodyBytes, 1<<10, 64<<20)
@@ -312,201 +237,4 @@ func (c *checker) limits(cfg *Config) {
 		c.addf("options.missing_version_status", "must be 400 or 412")
 	}
 	c.oneOf("options.deprovision_with_bindings", cfg.Options.DeprovisionWithBindings, "cascade", "refuse")
-}
-
-func (c *checker) serverList(list []Server) []bindery.Server {
-	names, addresses := map[string]bool{}, map[string]string{}
-	out := make([]bindery.Server, 0, len(list))
-	for i := range list {
-		s, p := &list[i], at("servers", i)
-		c.own(p+".name", s.Name, names)
-		kind, known := c.kinds[s.Kind]
-		switch {
-		case s.Kind == "":
-			c.addf(p+".kind", "is missing: one of %s", c.kindNames())
-		case !known:
-			c.addf(p+".kind", "%.63q is none of %s", s.Kind, c.kindNames())
-		case kind.CheckServer != nil:
-			if err := kind.CheckServer(s.Settings.Raw()); err != nil {
-				c.addf(p+".settings", "%v", err)
-			}
-		}
-		secrets := c.secrets(p, s, kind)
-		d := bindery.Server{
-			Name: s.Name, Kind: s.Kind, Address: s.Address, Username: s.Username,
-			Password: s.Password.Secret(), Timeout: s.Timeout, Settings: s.Settings.Raw(), Secrets: secrets,
-		}
-		switch {
-		case kind.Local:
-			if s.Address != "" || s.Username != "" || s.TLS != nil {
-				c.addf(p, "kind %s is its own server: address, username and tls make no sense", s.Kind)
-			}
-		case c.address(p+".address", s.Address, false):
-			// Two names for one server would each take the other's accounts for strays.
-			key := s.Kind + " " + strings.ToLower(s.Address)
-			if other, taken := addresses[key]; taken {
-				c.addf(p+".address", "is the address of server %s too", other)
-			}
-			addresses[key] = s.Name
-			host, port, _ := net.SplitHostPort(s.Address)
-			d.Public.Host = host
-			d.Public.Port, _ = strconv.Atoi(port)
-			if s.TLS == nil && !loopback(s.Address) {
-				c.warnf("server %s is administered without TLS", s.Name)
-			}
-		}
-		c.between(p+".timeout", s.Timeout, 100*time.Millisecond, time.Hour)
-		d.TLS = c.serverTLS(p+".tls", s.Name, s.TLS)
-		c.public(p+".public", s.Public, &d)
-		out = append(out, d)
-	}
-	return out
-}
-
-// secrets returns a server's secrets by name.
-func (c *checker) secrets(p string, s *Server, kind bindery.Kind) map[string]bindery.Secret {
-	out := make(map[string]bindery.Secret, len(s.Secrets))
-	for i, n := range s.Secrets {
-		at := at(p+".secrets", i)
-		switch _, twice := out[n.Name]; {
-		case n.Name == "":
-			c.addf(at+".name", "is missing")
-		case twice:
-			c.addf(at+".name", "%.63q is given twice", n.Name)
-		case !n.Value.Set():
-			c.addf(at+".value", "is missing")
-		}
-		out[n.Name] = n.Value.Secret()
-	}
-	switch {
-	case kind.CheckSecrets != nil:
-		if err := kind.CheckSecrets(s.Password.Secret(), out); err != nil {
-			c.addf(p, "%v", err)
-		}
-	case len(out) > 0 && s.Kind != "":
-		c.addf(p+".secrets", "kind %s takes none", s.Kind)
-	}
-	return out
-}
-
-func (c *checker) serverTLS(p, name string, t *ServerTLS) *bindery.ServerTLS {
-	if t == nil {
-		return nil
-	}
-	t.CAFile, t.CertFile, t.KeyFile = c.abs(t.CAFile), c.abs(t.CertFile), c.abs(t.KeyFile)
-	c.caFile(p+".ca_file", t.CAFile)
-	c.keyPair(p, t.CertFile, t.KeyFile, false)
-	if t.InsecureSkipVerify {
-		c.warnf("server %s: its certificate is not verified (insecure_skip_verify)", name)
-	}
-	out := bindery.ServerTLS(*t)
-	return &out
-}
-
-func (c *checker) public(p string, pub Public, d *bindery.Server) {
-	if pub.Host != "" {
-		d.Public.Host = pub.Host
-		if strings.ContainsAny(pub.Host, "/@ ") || hasControl(pub.Host) {
-			c.addf(p+".host", "must be a host name or an address, without a port")
-		}
-	}
-	if pub.Port != 0 {
-		d.Public.Port = pub.Port
-		c.within(p+".port", int64(pub.Port), 1, 65535)
-	}
-	d.Public.TLS = d.TLS != nil
-	if pub.TLS != nil {
-		d.Public.TLS = *pub.TLS
-	}
-	if pub.CAFile != "" && !d.Public.TLS {
-		c.addf(p+".ca_file", "makes no sense without tls")
-	}
-	d.Public.CA = c.caFile(p+".ca_file", c.abs(pub.CAFile))
-}
-
-func (c *checker) kindNames() string {
-	names := make([]string, 0, len(c.kinds))
-	for k := range c.kinds {
-		names = append(names, k)
-	}
-	slices.Sort(names)
-	return strings.Join(names, ", ")
-}
-
-// own checks a name that is kept in the store, and that it is the only one.
-func (c *checker) own(p, name string, seen map[string]bool) {
-	switch {
-	case name == "":
-		c.addf(p, "is missing")
-	case len(name) > maxName || !ownName.MatchString(name):
-		c.addf(p, "must be at most %d of a-z 0-9 . _ -, beginning with a letter or digit", maxName)
-	case seen[name]:
-		c.addf(p, "%q is given twice", name)
-	}
-	seen[name] = true
-}
-
-func (c *checker) oneOf(p, v string, allowed ...string) {
-	if !slices.Contains(allowed, v) {
-		c.addf(p, "%.63q is none of %s", v, strings.Join(allowed, ", "))
-	}
-}
-
-func (c *checker) within(p string, v, low, high int64) {
-	if v < low || v > high {
-		c.addf(p, "must be from %d to %d", low, high)
-	}
-}
-
-func (c *checker) between(p string, v, low, high time.Duration) {
-	if v < low || v > high {
-		c.addf(p, "must be from %v to %v", low, high)
-	}
-}
-
-// address checks host:port. zero allows port 0.
-func (c *checker) address(p, a string, zero bool) bool {
-	if a == "" {
-		c.addf(p, "is missing")
-		return false
-	}
-	host, port, err := net.SplitHostPort(a)
-	if err != nil || host == "" && !zero || strings.ContainsAny(host, "/@ ") || hasControl(host) {
-		c.addf(p, "must be host:port")
-		return false
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 && !zero {
-		c.addf(p, "has no port from 1 to 65535")
-		return false
-	}
-	return true
-}
-
-func at(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
-
-func hasControl(s string) bool {
-	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
-}
-
-// loopback reports whether only this machine can reach the address.
-func loopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	if host == "localhost" {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback()
-}
-
-// InsideDir returns name as it is written in a configuration file in dir:
-// relative where it is inside.
-func InsideDir(dir, name string) string {
-	if rel, err := filepath.Rel(dir, name); err == nil && filepath.IsLocal(rel) {
-		return rel
-	}
-	return name
 }
