@@ -179,7 +179,10 @@ func database(t testing.TB, v servertest.Version) string {
 		}
 	}
 	do("CREATE DATABASE " + name)
-	t.Cleanup(func() { do("DROP DATABASE " + name + " WITH (FORCE)") })
+	t.Cleanup(func() { // FORCE, which would do both, is new in 13
+		do("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '" + name + "'")
+		do("DROP DATABASE " + name)
+	})
 	return p.SuperURL(name).Reveal()
 }
 
