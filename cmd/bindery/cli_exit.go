@@ -76,8 +76,8 @@ func exitCode(err error) int {
 	if exit, ok := exitCodes[bindery.CodeOf(err)]; ok {
 		return exit
 	}
-	// cobra's own complaints about commands that do not exist have no type.
-	if strings.HasPrefix(err.Error(), "unknown command ") {
+	// cobra's own complaints about what was typed have no type.
+	if text := err.Error(); strings.HasPrefix(text, "unknown command ") || strings.HasPrefix(text, "required flag") {
 		return exitUsage
 	}
 	return exitError

@@ -16,7 +16,8 @@ func poolCommand(st streams) *cobra.Command {
 		Short: "See who has which credential of a pool; give one back",
 		Long: "A pool is a stock of credentials that were given to Bindery: each binding takes one. What an\n" +
 			"unbind leaves is in quarantine, until a rotation hook or an operator gives it back.\n\n" + adminHelp,
-		Args: exactly(0, 0),
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	c.AddCommand(poolListCommand(st), poolReleaseCommand(st))
 	return c

@@ -40,6 +40,12 @@ func newRoot(st streams) *cobra.Command {
 	})
 	root.AddCommand(serverCommands(st)...)
 	root.AddCommand(clientCommands(st)...)
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if !c.Runnable() { // cobra's own; it would take any word for a wish for help
+			c.Args, c.RunE = cobra.NoArgs, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
 	return root
 }
 
