@@ -14,6 +14,10 @@ const (
 	idBlock = 16384
 	// idSpare is how many are left when the next block is fetched.
 	idSpare = idBlock / 2
+	// idEpoch is when 2026 began, in microseconds, and idMicros how many of them are
+	// worth an id: no store gives out more, year in, year out.
+	idEpoch  = 1767225600_000_000
+	idMicros = 64
 	// fetchTimeout bounds one reservation.
 	fetchTimeout = 30 * time.Second
 )
@@ -153,9 +157,14 @@ func (s *Store) reserve(ctx context.Context) (first int64, err error) {
 	return first, err
 }
 
+// reserve moves the counter on, and at least to what the time says: a store that
+// was restored from a backup has an old counter, and must not give the ids again
+// that were given since. What they named may still be on the servers.
 func (t *tx) reserve(ctx context.Context) (first int64, err error) {
 	var next int64
-	found, err := t.get(ctx, `UPDATE meta SET next_id = next_id + ? WHERE id = 1 RETURNING next_id`, []any{idBlock}, &next)
+	least := (now() - idEpoch) / idMicros
+	found, err := t.get(ctx, `UPDATE meta SET next_id = CASE WHEN next_id < ? THEN ? ELSE next_id END + ? WHERE id = 1 RETURNING next_id`,
+		[]any{least, least, idBlock}, &next)
 	if err == nil && !found {
 		return 0, bindery.Errorf(bindery.CodeInternal, "the store has no counter of ids")
 	}

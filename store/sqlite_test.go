@@ -98,6 +98,40 @@ func TestOpenAgain(t *testing.T) {
 	}
 }
 
+// A backup knows nothing of the ids that were given after it, and what they named
+// is still on the servers.
+func TestARestoredStoreGivesNoIDAgain(t *testing.T) {
+	t.Parallel()
+	url, backup, keys := path(t), path(t), storetest.Keys(t)
+	take := func() int64 {
+		t.Helper()
+		s := openFew(t, url, keys)
+		defer closed(t, s)
+		id, err := s.NewID(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	copied := func(from, to string) {
+		t.Helper()
+		b, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(to, b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	take()
+	copied(url, backup)
+	given := take()
+	copied(backup, url)
+	if got := take(); got <= given {
+		t.Errorf("got id %d, and %d was given before", got, given)
+	}
+}
+
 func TestOpenForgetsDeadProcesses(t *testing.T) {
 	t.Parallel()
 	url, keys := path(t), storetest.Keys(t)
