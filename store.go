@@ -162,8 +162,8 @@ type Operations interface {
 	Save(ctx context.Context, o Operation) error
 	// Claim gives the owner up to limit operations in progress that are due and
 	// that nobody, or no live process, owns: oldest first, with the owner set,
-	// the fence raised by one and Attempts as they were.
-	Claim(ctx context.Context, owner int64, now time.Time, limit int) ([]Operation, error)
+	// the fence raised by one and Attempts as they were. Those of the servers in except wait.
+	Claim(ctx context.Context, owner int64, now time.Time, limit int, except ...string) ([]Operation, error)
 	// NextDue is when the next operation that nobody owns is due; ok is false where there is none.
 	NextDue(ctx context.Context) (due time.Time, ok bool, err error)
 	List(ctx context.Context, f OperationFilter, p Page) ([]Operation, error)

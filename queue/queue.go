@@ -36,6 +36,11 @@ const (
 	idle = 5 * time.Second
 	// maxWaiting bounds the operations that wait in memory for one server's workers.
 	maxWaiting = 4096
+	// crowd is how many of them leave no more room for what can wait in the store:
+	// the rest is for requests.
+	crowd = maxWaiting / 4
+	// crowdedPause is the scheduler's where a server has that many.
+	crowdedPause = 250 * time.Millisecond
 	// claimAtOnce bounds one claim.
 	claimAtOnce = 256
 
@@ -134,6 +139,16 @@ func (q *Queue) Full(server string) bool {
 	defer q.mu.Unlock()
 	l := q.lanes[server]
 	return l != nil && len(l.waiting) >= maxWaiting
+}
+
+// Crowded reports whether a server has so much to do that only what somebody waits
+// for should still be submitted. What else there is can be recorded for nobody, and
+// is claimed later.
+func (q *Queue) Crowded(server string) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := q.lanes[server]
+	return l != nil && len(l.waiting) >= crowd
 }
 
 // breath is how long a server without operations counts as busy after the last one:

@@ -231,6 +231,52 @@ func TestSoMuchWaitsThatNoMoreIsTaken(t *testing.T) {
 	}
 }
 
+// A server that hangs while thousands of operations on it are due delays no other's,
+// and what is claimed for it leaves room for requests.
+func TestABacklogOnAHangingServerDelaysNoOther(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ended := make(chan int64, 1)
+	r := w.start(func(ctx context.Context, r *runner, o bindery.Operation) error {
+		if o.Server == "hung" {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		err := r.end(ctx, o)
+		ended <- o.Row
+		return err
+	}, func(r *runner) { r.Drain = 0 })
+	const backlog = 5000
+	due := w.clock.Now()
+	for n := 0; n < backlog; n += 1000 {
+		operations := make([]bindery.Operation, 1000)
+		for i := range operations {
+			operations[i] = bindery.Operation{
+				Row: w.id(), Kind: bindery.OpUnbind, InstanceRow: 1, BindingRow: w.id(), Server: "hung",
+				State: bindery.OpInProgress, Due: due, Created: due,
+			}
+		}
+		w.update(func(tx bindery.Tx) error {
+			for _, o := range operations {
+				if err := tx.Operations().Add(t.Context(), o); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	last := w.record(0, w.id(), w.id(), "other") // due last
+	for range 100 {
+		r.Wake()
+	}
+	if got := within(w, ended, "the other server's"); got != last.Row {
+		t.Errorf("%d ended, want %d", got, last.Row)
+	}
+	if r.Full("hung") {
+		t.Error("the backlog leaves no room for requests")
+	}
+}
+
 func TestWatchersThatLeaveAreForgotten(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -74,10 +74,7 @@ func (q *Queue) schedule(ctx context.Context) {
 
 // claim places what is due, and returns how long there is nothing to do.
 func (q *Queue) claim(ctx context.Context) time.Duration {
-	if q.loaded() {
-		return time.Second // let what waits go first
-	}
-	owner, now := q.Owner(), q.Now()
+	owner, now, crowded := q.Owner(), q.Now(), q.crowded()
 	if owner == 0 || q.unseen() > lease {
 		return time.Second // without a lease nothing can be claimed; joining wakes the scheduler
 	}
@@ -85,7 +82,7 @@ func (q *Queue) claim(ctx context.Context) time.Duration {
 	var next time.Time
 	var some bool
 	err := q.Store.Update(ctx, func(tx bindery.Tx) (err error) {
-		if claimed, err = tx.Operations().Claim(ctx, owner, now, claimAtOnce); err != nil {
+		if claimed, err = tx.Operations().Claim(ctx, owner, now, claimAtOnce, crowded...); err != nil {
 			return err
 		}
 		next, some, err = tx.Operations().NextDue(ctx)
@@ -107,21 +104,25 @@ func (q *Queue) claim(ctx context.Context) time.Duration {
 	switch {
 	case len(claimed) == claimAtOnce:
 		return 0
+	case len(crowded) > 0:
+		return crowdedPause // what is due next may be theirs
 	case some:
 		return max(0, min(next.Sub(q.Now()), idle))
 	}
 	return idle
 }
 
-// loaded reports whether so much waits in memory that nothing more is claimed.
-func (q *Queue) loaded() bool {
+// crowded are the servers for which so much waits in memory that nothing more is
+// claimed. One that hangs holds up no other's work.
+func (q *Queue) crowded() (servers []string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n := 0
-	for _, l := range q.lanes {
-		n += len(l.waiting)
+	for name, l := range q.lanes {
+		if len(l.waiting) >= crowd {
+			servers = append(servers, name)
+		}
 	}
-	return n > 4*maxWaiting
+	return servers
 }
 
 // keepLease renews the lease. Where that fails for too long, others may have

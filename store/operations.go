@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"slices"
+	"strings"
 	"time"
 
 	"bindery"
@@ -94,12 +95,17 @@ func (t operations) Save(ctx context.Context, o bindery.Operation) error {
 		micros(o.Created), micros(o.Finished), key, sealed, o.Row, o.Fence)
 }
 
-func (t operations) Claim(ctx context.Context, owner int64, now time.Time, limit int) ([]bindery.Operation, error) {
+func (t operations) Claim(ctx context.Context, owner int64, now time.Time, limit int, except ...string) ([]bindery.Operation, error) {
+	without, args := "", []any{owner, micros(now), micros(now)}
+	if len(except) > 0 { // one text for any number of them, so that it stays prepared
+		list := "," + strings.Join(except, ",,") + ","
+		without, args = " AND replace(?, ',' || server || ',', '') = ?", append(args, list, list)
+	}
 	out, err := t.all(ctx, `UPDATE operations SET owner = ?, fence = fence + 1 WHERE id IN (
 		SELECT id FROM operations WHERE state = 'in progress' AND due <= ? AND (owner = 0 OR NOT EXISTS (
-			SELECT 1 FROM processes WHERE processes.id = operations.owner AND processes.expires > ?))
+			SELECT 1 FROM processes WHERE processes.id = operations.owner AND processes.expires > ?))`+without+`
 		ORDER BY due, id LIMIT ?`+t.s.dialect().skipLocked+`) RETURNING `+operationColumns,
-		false, owner, micros(now), micros(now), limit)
+		false, append(args, limit)...)
 	slices.SortFunc(out, func(a, b bindery.Operation) int { // RETURNING promises no order
 		return cmp.Or(a.Due.Compare(b.Due), cmp.Compare(a.Row, b.Row))
 	})

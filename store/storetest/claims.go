@@ -52,6 +52,26 @@ var claimTests = map[string]func(world){
 		o.Owner, o.Fence = us, o.Fence+1
 		w.same("of a dead owner", w.claim(us, start, 10), []bindery.Operation{o})
 	},
+	"leaves alone what is on excepted servers": func(w world) {
+		w.update(func(tx bindery.Tx) error { return tx.Processes().Beat(w.ctx, us, start.Add(time.Hour)) })
+		var want []bindery.Operation
+		for n, server := range []string{"a", "b", "a_b", "b_a", "ab", "%", "a"} {
+			o := w.operation(1, int64(n+1), func(o *bindery.Operation) { o.Server = server })
+			if server != "a" && server != "b_a" {
+				o.Owner, o.Fence = us, o.Fence+1
+				want = append(want, o)
+			}
+		}
+		var got []bindery.Operation
+		w.update(func(tx bindery.Tx) (err error) {
+			got, err = tx.Operations().Claim(w.ctx, us, start, 10, "a", "b_a", "none")
+			return err
+		})
+		w.same("the others", got, want)
+		if got := w.claim(them, start, 10); len(got) != 2 {
+			w.Fatalf("without exceptions: got %d, want 2", len(got))
+		}
+	},
 	"takes those of an owner that left, or never was": func(w world) {
 		w.operation(1, 2, func(o *bindery.Operation) { o.Owner = them })
 		w.operation(1, 3, func(o *bindery.Operation) { o.Owner = 999 })

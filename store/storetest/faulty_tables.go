@@ -159,8 +159,10 @@ func (x faultyOperations) Save(ctx context.Context, o bindery.Operation) error {
 	return tell(x.fault, "operations", "Save", func() error { return x.Operations.Save(ctx, o) })
 }
 
-func (x faultyOperations) Claim(ctx context.Context, owner int64, now time.Time, limit int) ([]bindery.Operation, error) {
-	return ask(x.fault, "operations", "Claim", func() ([]bindery.Operation, error) { return x.Operations.Claim(ctx, owner, now, limit) })
+func (x faultyOperations) Claim(ctx context.Context, owner int64, now time.Time, limit int, except ...string) ([]bindery.Operation, error) {
+	return ask(x.fault, "operations", "Claim", func() ([]bindery.Operation, error) {
+		return x.Operations.Claim(ctx, owner, now, limit, except...)
+	})
 }
 
 func (x faultyOperations) List(ctx context.Context, f bindery.OperationFilter, p bindery.Page) ([]bindery.Operation, error) {
