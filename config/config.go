@@ -167,7 +167,7 @@ type ServerTLS struct {
 // Public is the address that applications use.
 type Public struct {
 	Host   string `yaml:"host" doc:"Default: the address's host."`
-	Port   int    `yaml:"port" doc:"Default: the address's port."`
+	Port   int    `yaml:"port" doc:"Default: the address's port; RabbitMQ: 5672, or 5671 with tls."`
 	TLS    *bool  `yaml:"tls" doc:"Default: whether the server has tls."`
 	CAFile string `yaml:"ca_file" doc:"PEM: given to applications with the credential."`
 }

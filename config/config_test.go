@@ -128,7 +128,7 @@ func TestValid(t *testing.T) {
 	}
 	s := c.BackendServers("abc123")[0]
 	if s.Installation != "abc123" || s.Username != "root" || s.Password.Reveal() != "password-1" || s.TLS != nil ||
-		s.Public != (bindery.PublicAddress{Host: "127.0.0.1", Port: 1001}) || s.Timeout != 30*time.Second {
+		s.Public != (bindery.PublicAddress{}) || s.Timeout != 30*time.Second {
 		t.Errorf("server: got %+v", s)
 	}
 }

@@ -1,9 +1,7 @@
 package config
 
 import (
-	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -44,9 +42,6 @@ func (c *checker) serverList(list []Server) []bindery.Server {
 				c.addf(p+".address", "is the address of server %s too", other)
 			}
 			addresses[key] = s.Name
-			host, port, _ := net.SplitHostPort(s.Address)
-			d.Public.Host = host
-			d.Public.Port, _ = strconv.Atoi(port)
 			if s.TLS == nil && !loopback(s.Address) {
 				c.warnf("server %s is administered without TLS", s.Name)
 			}
