@@ -26,6 +26,7 @@ type Proxy struct {
 	listener net.Listener // nil while refusing
 	links    map[*link]struct{}
 	delay    time.Duration
+	alter    func(piece []byte) []byte
 	closed   bool
 
 	work sync.WaitGroup
@@ -83,6 +84,15 @@ func (p *Proxy) Delay(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.delay = d
+}
+
+// Alter lets a function change each piece of data on its way to the target from now
+// on; nil changes nothing. What a client writes at once, and is not long, is one piece.
+// The function may be called by several connections at a time.
+func (p *Proxy) Alter(change func(piece []byte) []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.alter = change
 }
 
 // Cut resets all connections, on both sides. What was held is lost.
@@ -200,7 +210,7 @@ func (p *Proxy) carry(l *link, to, from net.Conn, g *gate) {
 	for {
 		n, err := from.Read(buf)
 		p.mu.Lock()
-		delay := p.delay
+		delay, alter := p.delay, p.alter
 		p.mu.Unlock()
 		if delay > 0 {
 			select {
@@ -212,7 +222,11 @@ func (p *Proxy) carry(l *link, to, from net.Conn, g *gate) {
 			return
 		}
 		if n > 0 {
-			if _, err := to.Write(buf[:n]); err != nil {
+			piece := buf[:n]
+			if alter != nil && g == &p.requests {
+				piece = alter(piece)
+			}
+			if _, err := to.Write(piece); err != nil {
 				l.reset()
 				return
 			}

@@ -1,6 +1,7 @@
 package devserver_test
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -243,6 +244,21 @@ func TestProxyDelays(t *testing.T) {
 	if took := time.Since(start); took < 60*time.Millisecond {
 		t.Errorf("there and back took %v", took)
 	}
+}
+
+func TestProxyAlters(t *testing.T) {
+	t.Parallel()
+	e := startEcho(t)
+	p := servertest.Proxy(t, e.addr)
+	conn := dial(t, p.Addr())
+	send(t, conn, "DROP a")
+	receive(t, conn, "DROP a")
+	p.Alter(func(piece []byte) []byte { return bytes.ReplaceAll(piece, []byte("DROP"), []byte("LOOK AT")) })
+	send(t, conn, "DROP a")
+	receive(t, conn, "LOOK AT a")
+	p.Alter(nil)
+	send(t, conn, "DROP a")
+	receive(t, conn, "DROP a")
 }
 
 func TestProxyToNobodyResets(t *testing.T) {

@@ -25,6 +25,7 @@ type child struct {
 	partial      []byte
 	url, metrics string
 	began        bool
+	at           time.Time // when it began to answer, by its own log
 }
 
 // output is what all processes of one test wrote.
@@ -97,7 +98,10 @@ func (c *child) Write(p []byte) (int, error) {
 }
 
 func (c *child) read(line []byte) {
-	var l struct{ Msg, Serves, URL string }
+	var l struct {
+		Time             time.Time
+		Msg, Serves, URL string
+	}
 	if json.Unmarshal(line, &l) != nil {
 		return
 	}
@@ -107,7 +111,7 @@ func (c *child) read(line []byte) {
 	case l.Msg == "listening" && c.url == "":
 		c.url = l.URL
 	case l.Msg == "started":
-		c.began = true
+		c.began, c.at = true, l.Time
 		close(c.ready)
 	}
 }
@@ -156,6 +160,13 @@ func (c *child) urls() (requests, metrics string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.url, c.metrics
+}
+
+// since is when it began to answer.
+func (c *child) since() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
 }
 
 // term asks it to end, and returns how it did.

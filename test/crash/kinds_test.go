@@ -37,6 +37,9 @@ type further struct {
 // furtherServices are all that a test may ask for.
 var furtherServices = []string{"mysql", "rabbitmq", "nats", "oauth", "mtls", "static", poolService}
 
+// provable are those of them whose revocation is proven.
+var provable = []string{"mysql", "rabbitmq", "nats", "oauth", "mtls"}
+
 // everything asks for all services whose programs are there; with BINDERY_TEST_ALL=1,
 // as in `make test`, for all.
 func everything(s *settings) { s.Further = furtherServices }
@@ -101,7 +104,7 @@ func (w *world) furtherConfig() (servers, catalog string) {
 		}
 		servers += f.Extra + "}\n"
 		catalog += fmt.Sprintf("  - {id: %s, name: %s, description: %s, plans: [{id: %s, name: shared, description: One, servers: [%s]%s}]}\n",
-			name, name, name, planOf(name), name, f.Plan)
+			name, name, name, planOf(name), name, f.Plan+w.settings.Plans)
 	}
 	return servers, catalog
 }

@@ -167,7 +167,11 @@ func (w *world) loginMTLS(ctx context.Context, c client.Credentials) error {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(issuer)
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+	_, err = leaf.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		return errRefused
+	}
+	if err != nil {
 		return err
 	}
 	var revoked *x509.RevocationList

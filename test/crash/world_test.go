@@ -34,6 +34,9 @@ const (
 
 func planOf(service string) string { return service + "-shared" }
 
+// instanceOf is the instance of tests that need one of each service.
+func instanceOf(service string) string { return "of-" + service }
+
 // A world is one Bindery between its own servers, and what it takes to ask it.
 type world struct {
 	*testing.T
@@ -44,8 +47,9 @@ type world struct {
 	settings settings
 	services []string            // all of this world
 	further  map[string]*further // those that not every world has
-	password bindery.Secret      // of the platform
-	token    bindery.Secret      // of the administrator
+	proxies  map[string]*devserver.Proxy
+	password bindery.Secret // of the platform
+	token    bindery.Secret // of the administrator
 	http     *http.Client
 	out      *output
 
@@ -71,6 +75,10 @@ type settings struct {
 
 	Further          []string // services
 	Servers, Catalog string   // theirs, YAML
+	// Plans is what else the configuration says of every plan, YAML.
+	Plans string
+	// Proxied puts a proxy between Bindery and each server.
+	Proxied bool
 }
 
 var configuration = template.Must(template.New("").Parse(`store: {url: 'sqlite:{{.Store}}'}
@@ -103,12 +111,12 @@ catalog:
     name: redis
     description: Redis
     plans:
-      - {id: redis-shared, name: shared, description: A key prefix, servers: [redis]}
+      - {id: redis-shared, name: shared, description: A key prefix, servers: [redis]{{.Plans}}}
   - id: postgresql
     name: postgresql
     description: PostgreSQL
     plans:
-      - {id: postgresql-shared, name: shared, description: A database, servers: [postgresql]}
+      - {id: postgresql-shared, name: shared, description: A database, servers: [postgresql]{{.Plans}}}
 {{- if .Pool}}
   - id: pool
     name: pool
@@ -148,7 +156,9 @@ func newWorld(t *testing.T, program func() (string, error), adjust func(*setting
 		adjust(&w.settings)
 	}
 	w.addFurther()
-	w.settings.Servers, w.settings.Catalog = w.furtherConfig()
+	if w.settings.Proxied {
+		w.addProxies()
+	}
 	w.keep("key", seal.NewKey().Reveal())
 	w.keep("platform", w.password.Reveal())
 	w.keep("token", w.token.Reveal())
@@ -175,6 +185,23 @@ func newWorld(t *testing.T, program func() (string, error), adjust func(*setting
 	return w
 }
 
+// addProxies puts a proxy between Bindery and each server that is there.
+func (w *world) addProxies() {
+	w.Helper()
+	w.proxies = map[string]*devserver.Proxy{}
+	before := func(service string, address *string) {
+		w.proxies[service] = servertest.Proxy(w.T, *address)
+		*address = w.proxies[service].Addr()
+	}
+	before(redisService, &w.settings.Redis)
+	before(postgresService, &w.settings.Postgres)
+	for name, f := range w.further {
+		if f.reach.Address != "" {
+			before(name, &f.reach.Address)
+		}
+	}
+}
+
 // around returns the text from a bit before the word on.
 func around(text, word string, n int) string {
 	at := max(0, strings.Index(text, word)-200)
@@ -193,6 +220,7 @@ func (w *world) keep(name, content string) {
 // configure writes the configuration as the settings now say.
 func (w *world) configure() {
 	w.Helper()
+	w.settings.Servers, w.settings.Catalog = w.furtherConfig()
 	var b strings.Builder
 	if err := configuration.Execute(&b, w.settings); err != nil {
 		w.Fatal(err)
