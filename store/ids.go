@@ -14,10 +14,9 @@ const (
 	idBlock = 16384
 	// idSpare is how many are left when the next block is fetched.
 	idSpare = idBlock / 2
-	// idEpoch is when 2026 began, in microseconds, and idMicros how many of them are
-	// worth an id: no store gives out more, year in, year out.
-	idEpoch  = 1767225600_000_000
-	idMicros = 64
+	// idEpoch is when 2026 began, in microseconds. Each microsecond since is worth an
+	// id: no store gives out more of them, and JSON's numbers hold them until 2311.
+	idEpoch = 1767225600_000_000
 	// fetchTimeout bounds one reservation.
 	fetchTimeout = 30 * time.Second
 )
@@ -162,7 +161,7 @@ func (s *Store) reserve(ctx context.Context) (first int64, err error) {
 // that were given since. What they named may still be on the servers.
 func (t *tx) reserve(ctx context.Context) (first int64, err error) {
 	var next int64
-	least := (now() - idEpoch) / idMicros
+	least := now() - idEpoch
 	found, err := t.get(ctx, `UPDATE meta SET next_id = CASE WHEN next_id < ? THEN ? ELSE next_id END + ? WHERE id = 1 RETURNING next_id`,
 		[]any{least, least, idBlock}, &next)
 	if err == nil && !found {

@@ -68,8 +68,8 @@ var claimTests = map[string]func(world){
 			return err
 		})
 		w.same("the others", got, want)
-		if got := w.claim(them, start, 10); len(got) != 2 {
-			w.Fatalf("without exceptions: got %d, want 2", len(got))
+		if got := w.claim(them, start, 10); len(got) != 3 {
+			w.Fatalf("without exceptions: got %d, want 3", len(got))
 		}
 	},
 	"takes those of an owner that left, or never was": func(w world) {
