@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"time"
 
 	"bindery"
@@ -35,8 +34,6 @@ type driver struct {
 	registrations registrations
 }
 
-var installationID = regexp.MustCompile(`^[a-z0-9]{6}$`)
-
 func open(server bindery.Server) (bindery.Driver, error) {
 	settings, err := parseServerSettings(server.Settings)
 	if err != nil {
@@ -45,7 +42,7 @@ func open(server bindery.Server) (bindery.Driver, error) {
 	if err := checkSecrets(server.Password, server.Secrets); err != nil {
 		return nil, err
 	}
-	if !installationID.MatchString(server.Installation) {
+	if !bindery.IsInstallation(server.Installation) {
 		return nil, bindery.Errorf(bindery.CodeInvalid, "an installation's id is six of a-z and 0-9")
 	}
 	if settings.Issuer.Scheme == "http" && server.TLS != nil {
@@ -73,7 +70,7 @@ func (d *driver) Provision(ctx context.Context, spec bindery.InstanceSpec) error
 	if _, err := d.plan(spec); err != nil {
 		return err
 	}
-	if err := strict("parameters", spec.Parameters, nil); err != nil {
+	if err := bindery.Settings(nil).Read("parameters", spec.Parameters); err != nil {
 		return err
 	}
 	return d.Ping(ctx)

@@ -1,7 +1,6 @@
 package oauth
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,19 +31,14 @@ const (
 
 func parseServerSettings(raw json.RawMessage) (serverSettings, error) {
 	s := serverSettings{MaxConnections: defaultConnections}
-	err := strict("server settings", raw, map[string]func(json.RawMessage) string{
+	err := bindery.Settings{
 		"issuer": func(v json.RawMessage) string {
 			var problem string
 			s.Issuer, problem = parseIssuer(text(v, &s.IssuerText))
 			return problem
 		},
-		"max_connections": func(v json.RawMessage) string {
-			if json.Unmarshal(v, &s.MaxConnections) != nil || s.MaxConnections < 2 || s.MaxConnections > mostConnections {
-				return fmt.Sprintf("must be a whole number from 2 to %d", mostConnections)
-			}
-			return ""
-		},
-	})
+		"max_connections": bindery.Number(&s.MaxConnections, 2, mostConnections),
+	}.Read("server settings", raw)
 	if err == nil && s.Issuer == nil {
 		err = bindery.Errorf(bindery.CodeInvalid, `server settings: "issuer" is missing`)
 	}
@@ -134,13 +128,13 @@ var scopeToken = regexp.MustCompile(`^[\x21\x23-\x5b\x5d-\x7e]{1,100}$`)
 
 func parsePlan(raw json.RawMessage) (plan, error) {
 	p := plan{Mode: modeClient, GrantTypes: []string{grantClientCredentials}, AuthMethod: authBasic}
-	err := strict("plan settings", raw, map[string]func(json.RawMessage) string{
-		"mode":   oneOf((*string)(&p.Mode), string(modeClient), string(modeToken)),
+	err := bindery.Settings{
+		"mode":   bindery.OneOf(&p.Mode, modeClient, modeToken),
 		"scopes": listOf(&p.Scopes, mostScopes, "scopes as RFC 6749 has them", scopeToken.MatchString),
 		"grant_types": listOf(&p.GrantTypes, 5, "of "+strings.Join(grants, ", "), func(g string) bool {
 			return slices.Contains(grants, g)
 		}),
-		"token_endpoint_auth_method": oneOf(&p.AuthMethod, authBasic, authPost),
+		"token_endpoint_auth_method": bindery.OneOf(&p.AuthMethod, authBasic, authPost),
 		"resource": func(v json.RawMessage) string { // RFC 8707, section 2
 			u, err := url.Parse(text(v, &p.Resource))
 			if err != nil || !u.IsAbs() || strings.Contains(p.Resource, "#") || len(p.Resource) > longestURL {
@@ -148,14 +142,8 @@ func parsePlan(raw json.RawMessage) (plan, error) {
 			}
 			return ""
 		},
-		"tokens_outlive_client": func(v json.RawMessage) string {
-			if string(v) != "true" && string(v) != "false" {
-				return "must be true or false"
-			}
-			p.TokensOutlive = string(v) == "true"
-			return ""
-		},
-	})
+		"tokens_outlive_client": bindery.Flag(&p.TokensOutlive),
+	}.Read("plan settings", raw)
 	if err == nil && p.Mode == modeToken && !slices.Equal(p.GrantTypes, []string{grantClientCredentials}) {
 		err = bindery.Errorf(bindery.CodeInvalid, "plan settings: with mode token the only grant type is client_credentials")
 	}
@@ -175,14 +163,14 @@ type request struct {
 
 func (p plan) request(parameters json.RawMessage) (request, error) {
 	r := request{plan: p}
-	keys := map[string]func(json.RawMessage) string{}
+	keys := bindery.Settings{}
 	if len(p.Scopes) > 0 {
 		keys["scopes"] = listOf(&r.Scopes, mostScopes, "scopes of the plan", func(s string) bool { return slices.Contains(p.Scopes, s) })
 	}
 	if p.redirects() {
 		keys["redirect_uris"] = listOf(&r.RedirectURIs, mostRedirects, "https URLs without user and fragment", isRedirect)
 	}
-	err := strict("parameters", parameters, keys)
+	err := keys.Read("parameters", parameters)
 	if err == nil && p.redirects() && r.RedirectURIs == nil { // RFC 7591, section 2
 		err = bindery.Errorf(bindery.CodeInvalid, `parameters: "redirect_uris" is missing`)
 	}
@@ -196,22 +184,9 @@ func isRedirect(text string) bool {
 		len(text) <= longestURL
 }
 
-const draft4 = "http://json-schema.org/draft-04/schema#"
-
 // schemas returns the schemas of parameters.
 func schemas(settings json.RawMessage) (create, update, bind json.RawMessage) {
-	object := func(properties map[string]any, required ...string) json.RawMessage {
-		schema := map[string]any{"$schema": draft4, "type": "object", "properties": properties, "additionalProperties": false}
-		if len(required) > 0 {
-			schema["required"] = required
-		}
-		raw, err := json.Marshal(schema)
-		if err != nil {
-			return nil // cannot happen: texts, lists and maps of them
-		}
-		return raw
-	}
-	none := object(map[string]any{})
+	none := bindery.NoParameters()
 	p, err := parsePlan(settings)
 	if err != nil {
 		return none, none, none
@@ -232,7 +207,7 @@ func schemas(settings json.RawMessage) (create, update, bind json.RawMessage) {
 		}
 		required = []string{"redirect_uris"}
 	}
-	return none, none, object(properties, required...)
+	return none, none, bindery.ObjectSchema(properties, required...)
 }
 
 func revocation(settings json.RawMessage) bindery.Revocation {
@@ -242,49 +217,12 @@ func revocation(settings json.RawMessage) bindery.Revocation {
 	return bindery.RevocationExpires
 }
 
-// strict reads an object whose keys are all known, and names every problem. It
-// never repeats a value, which may be a secret.
-func strict(what string, raw json.RawMessage, keys map[string]func(json.RawMessage) string) error {
-	if len(bytes.TrimSpace(raw)) == 0 {
-		return nil
-	}
-	var object map[string]json.RawMessage
-	if json.Unmarshal(raw, &object) != nil || object == nil {
-		return bindery.Errorf(bindery.CodeInvalid, "%s must be a JSON object", what)
-	}
-	var problems []string
-	for key, value := range object {
-		read, ok := keys[key]
-		if !ok {
-			problems = append(problems, fmt.Sprintf("%.63q is not known", key))
-		} else if problem := read(value); problem != "" {
-			problems = append(problems, fmt.Sprintf("%q %s", key, problem))
-		}
-	}
-	if len(problems) == 0 {
-		return nil
-	}
-	slices.Sort(problems)
-	return bindery.Errorf(bindery.CodeInvalid, "%s: %s", what, strings.Join(problems, "; "))
-}
-
 // text reads a string; anything else is empty.
 func text(v json.RawMessage, into *string) string {
 	if json.Unmarshal(v, into) != nil {
 		*into = ""
 	}
 	return *into
-}
-
-func oneOf(target *string, allowed ...string) func(json.RawMessage) string {
-	return func(v json.RawMessage) string {
-		var s string
-		if !slices.Contains(allowed, text(v, &s)) {
-			return "must be " + strings.Join(allowed, " or ")
-		}
-		*target = s
-		return ""
-	}
 }
 
 // listOf reads a list without repetitions, of one to most texts that are good.
