@@ -48,6 +48,9 @@ type Account struct {
 	// Tries is how often Ensure may have been called before for what it is called for
 	// now, by any process. The engine knows it while it works; it is not stored.
 	Tries int
+	// Recorded says that the driver wrote its part in the transaction that recorded the account
+	// (see [Recorder]) and was not called for it since. The engine knows it while it works; it is not stored.
+	Recorded bool
 	// Proof says how its end was confirmed; empty while it is not gone.
 	Proof string
 	// Proven is when it was shown that its credential is refused; zero: it was not.

@@ -140,8 +140,8 @@ type Stocker interface {
 // write them in the transaction that records the account, so that Ensure need not commit them.
 type Recorder interface {
 	// Record writes what a new account has from the beginning. It contains nothing but calls of tx,
-	// and may be run again. Ensure does not depend on it.
-	Record(ctx context.Context, tx Tx, account Account) error
+	// and may be run again. done: Ensure finds [Account.Recorded] set; otherwise it has to write that itself.
+	Record(ctx context.Context, tx Tx, account Account) (done bool, err error)
 }
 
 // A Publisher is a driver that publishes which certificates it revoked.

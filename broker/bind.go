@@ -285,7 +285,7 @@ func (b *Broker) record(ctx context.Context, c Caller, j *job, rows [3]int64) (o
 			return err
 		}
 		if j.recorder != nil {
-			if err := j.recorder.Record(ctx, tx, account); err != nil {
+			if account.Recorded, err = j.recorder.Record(ctx, tx, account); err != nil {
 				return err
 			}
 		}

@@ -45,14 +45,6 @@ func (a *authority) pem() string {
 	return certificatePEM(ders...)
 }
 
-// bound is when a certificate ends that was to end then: none outlives its authority.
-func (a *authority) bound(end time.Time) time.Time {
-	if end.After(a.cert.NotAfter) {
-		return a.cert.NotAfter
-	}
-	return end
-}
-
 func checkSecrets(password bindery.Secret, secrets map[string]bindery.Secret) error {
 	if !password.Empty() {
 		return errors.New("kind mtls takes no password")

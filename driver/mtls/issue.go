@@ -18,7 +18,8 @@ func (d *driver) Prepare(spec bindery.InstanceSpec, req bindery.AccountRequest) 
 		return bindery.Secret{}, err
 	}
 	m := material{Server: p.Server, Serial: serialText(newSerial())}
-	if m.Names, m.Public, err = p.parseBinding(req.Parameters); err != nil {
+	var public any
+	if m.Names, public, err = p.parseBinding(req.Parameters); err != nil {
 		return bindery.Secret{}, err
 	}
 	now := d.now()
@@ -31,15 +32,18 @@ func (d *driver) Prepare(spec bindery.InstanceSpec, req bindery.AccountRequest) 
 	if err != nil {
 		return bindery.Secret{}, fmt.Errorf("write the subject: %w", err)
 	}
-	if m.Public == nil {
+	if public == nil {
 		key, err := newKey(p.Algorithm)
 		if err != nil {
 			return bindery.Secret{}, fmt.Errorf("make a key: %w", err)
 		}
-		m.Public = key.Public()
+		public = key.Public()
 		if m.Key, err = encodeKey(key); err != nil {
 			return bindery.Secret{}, fmt.Errorf("write a key: %w", err)
 		}
+	}
+	if m.Public, err = x509.MarshalPKIXPublicKey(public); err != nil {
+		return bindery.Secret{}, fmt.Errorf("write a key: %w", err)
 	}
 	return m.seal()
 }
@@ -98,10 +102,16 @@ func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account 
 	} else if !account.Expires.After(now) {
 		return bindery.Ensured{}, errOver
 	}
-	first.notAfter, again.notAfter = a.bound(first.notAfter), a.bound(again.notAfter)
-	made, err := d.record(ctx, account.Name, m, first, again)
-	if err != nil {
-		return bindery.Ensured{}, err
+	for _, i := range []*issue{&first, &again} {
+		if i.notAfter.After(a.cert.NotAfter) {
+			i.notAfter = a.cert.NotAfter
+		}
+	}
+	made := first
+	if !account.Recorded {
+		if made, err = d.record(ctx, account.Name, m, first, again); err != nil {
+			return bindery.Ensured{}, err
+		}
 	}
 	return d.sign(ctx, a, m, made)
 }
@@ -112,38 +122,23 @@ type issue struct {
 	notBefore, notAfter time.Time
 }
 
-// Record implements [bindery.Recorder]: the first serial number is committed with the account, under
-// its row, which no other certificate has. Where the authority is not known yet, Ensure has to do it.
-func (d *driver) Record(ctx context.Context, tx bindery.Tx, account bindery.Account) error {
+// Record implements [bindery.Recorder]: the first serial number is committed with the account, under its
+// row, which no other certificate has. What the authority may not live to see the end of is left to Ensure.
+func (d *driver) Record(ctx context.Context, tx bindery.Tx, account bindery.Account) (bool, error) {
 	a := d.known.Load()
-	if a == nil {
-		return nil
-	}
 	first, err := firstIssue(account.Material)
-	if err != nil {
-		return err
+	if err != nil || a == nil || first.notAfter.After(a.cert.NotAfter) {
+		return false, err
 	}
-	return tx.Certificates().Add(ctx, bindery.IssuedCertificate{
-		Row: account.Row, Server: d.server.Name, Serial: first.serial, Name: account.Name, Expires: a.bound(first.notAfter),
+	err = tx.Certificates().Add(ctx, bindery.IssuedCertificate{
+		Row: account.Row, Server: d.server.Name, Serial: first.serial, Name: account.Name, Expires: first.notAfter,
 	})
+	return err == nil, err
 }
 
-// record returns what is to be signed, when its serial number is committed: the first, unless it is
+// record commits the serial number that is to be signed: the first, unless it is
 // in somebody's hands or revoked already; then another, and no earlier one is valid any more.
 func (d *driver) record(ctx context.Context, name string, m material, first, again issue) (made issue, err error) {
-	var known bindery.IssuedCertificate
-	look := func(tx bindery.Tx) (err error) {
-		known, err = tx.Certificates().BySerial(ctx, d.server.Name, first.serial)
-		return ignoreMissing(err)
-	}
-	// Nobody has that one but who was told together with us: it is the same certificate.
-	same := func() bool { return known.Name == name && known.Revoked.IsZero() && m.Certificate == nil }
-	if err := d.server.Store.View(ctx, look); err != nil {
-		return made, storeError(err)
-	}
-	if same() {
-		return issue{first.serial, first.notBefore, known.Expires}, nil
-	}
 	row, err := d.server.Store.NewID(ctx)
 	if err != nil {
 		return made, storeError(err)
@@ -152,20 +147,22 @@ func (d *driver) record(ctx context.Context, name string, m material, first, aga
 	now := d.now()
 	err = d.server.Store.Update(ctx, func(tx bindery.Tx) error {
 		revoked, made = false, again
-		if err := look(tx); err != nil {
-			return err
-		}
+		table := tx.Certificates()
+		known, err := table.BySerial(ctx, d.server.Name, first.serial)
 		switch {
-		case same():
+		case bindery.CodeOf(err) == bindery.CodeNotFound && m.Certificate == "" && now.Before(first.notAfter):
+			made = first
+		case err != nil && bindery.CodeOf(err) != bindery.CodeNotFound:
+			return err
+		case err == nil && known.Name == name && known.Revoked.IsZero() && m.Certificate == "":
+			// Nobody has it but who was told together with us: the same certificate.
 			made = issue{first.serial, first.notBefore, known.Expires}
 			return nil
-		case known.Serial == "" && m.Certificate == nil && now.Before(first.notAfter):
-			made = first
 		}
 		if revoked, err = d.revoke(ctx, tx, name, now); err != nil {
 			return err
 		}
-		return tx.Certificates().Add(ctx, bindery.IssuedCertificate{
+		return table.Add(ctx, bindery.IssuedCertificate{
 			Row: row, Server: d.server.Name, Serial: made.serial, Name: name, Expires: made.notAfter,
 		})
 	})
@@ -203,14 +200,12 @@ func (d *driver) sign(ctx context.Context, a *authority, m material, made issue)
 		return bindery.Ensured{}, bindery.Errorf(bindery.CodeInternal, "a serial number is damaged")
 	}
 	der, err := d.certificate(a, m, made, serial)
-	if err == nil {
-		m.Certificate, err = x509.ParseCertificate(der)
-	}
 	if err != nil {
 		return bindery.Ensured{}, bindery.Errorf(bindery.CodeInternal, "the certificate could not be signed").Because(err)
 	}
-	m.Chain, m.Serial, m.NotBefore, m.NotAfter = a.chain, made.serial, made.notBefore, made.notAfter
-	facts := details{Serial: m.Serial, Expires: m.NotAfter, Subject: nameText(m.Certificate.RawSubject), Issuer: nameText(a.cert.RawSubject)}
+	m.Certificate, m.Chain = certificatePEM(der), a.pem()
+	m.Serial, m.NotBefore, m.NotAfter = made.serial, made.notBefore, made.notAfter
+	facts := details{Serial: m.Serial, Expires: m.NotAfter, Subject: nameText(m.Subject), Issuer: nameText(a.cert.RawSubject)}
 	raw, err := json.Marshal(facts)
 	if err != nil {
 		return bindery.Ensured{}, err
@@ -235,7 +230,11 @@ func (d *driver) certificate(a *authority, m material, made issue, serial *big.I
 	if err := m.Names.fill(template); err != nil {
 		return nil, err
 	}
-	return x509.CreateCertificate(nil, template, a.cert, m.Public, a.key)
+	public, err := x509.ParsePKIXPublicKey(m.Public)
+	if err != nil {
+		return nil, err
+	}
+	return x509.CreateCertificate(nil, template, a.cert, public, a.key)
 }
 
 // url is where the face pki has something of this server.

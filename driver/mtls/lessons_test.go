@@ -192,27 +192,9 @@ func TestRecordedWithTheAccount(t *testing.T) {
 	t.Parallel()
 	w := sqlite(t)
 	whole := w.store
-	w.settings = `,"validity":"25h"` // less than the plan has
-	m := w.made(t, `{"default_lifetime":"48h"}`)
-	record := func(name string, row int64) bindery.Account {
-		t.Helper()
-		a := bindery.Account{Row: row, Name: name}
-		var err error
-		if a.Material, err = m.d.Prepare(m.spec, bindery.AccountRequest{Name: a.Name}); err != nil {
-			t.Fatal(err)
-		}
-		recorder, ok := bindery.Capability[bindery.Recorder](m.d)
-		if !ok {
-			t.Fatal("it records nothing")
-		}
-		if err := whole.Update(t.Context(), func(tx bindery.Tx) error { return recorder.Record(t.Context(), tx, a) }); err != nil {
-			t.Fatal(err)
-		}
-		return a
-	}
-	signed, unsigned := record(bindery.Name("abc123", 1001), 1001), record(bindery.Name("abc123", 1002), 1002)
+	m := w.made(t, "")
+	signed, unsigned := m.recorded(t, whole, 1001, true), m.recorded(t, whole, 1002, true)
 
-	// Another process, which may write nothing.
 	w.store = storetest.Faulty(whole, func(_, method string) error {
 		if method == "Update" {
 			return bindery.Errorf(bindery.CodeUnavailable, "the store is read only")
@@ -221,11 +203,13 @@ func TestRecordedWithTheAccount(t *testing.T) {
 	})
 	m.d = w.open(t, "abc123")
 	_, c := m.ensure(t, signed)
-	if _, again := m.ensure(t, signed); !leafOf(t, c).Equal(leafOf(t, again)) {
-		t.Error("the repeated call has another certificate")
-	}
 	w.store = whole
 	m.d = w.open(t, "abc123")
+	read := signed
+	read.Recorded = false // as another process finds it
+	if _, again := m.ensure(t, read); !leafOf(t, c).Equal(leafOf(t, again)) {
+		t.Error("the repeated call has another certificate")
+	}
 	for _, a := range []bindery.Account{signed, unsigned} {
 		var kept bindery.IssuedCertificate
 		if err := whole.View(t.Context(), func(tx bindery.Tx) (err error) {
@@ -240,16 +224,61 @@ func TestRecordedWithTheAccount(t *testing.T) {
 		if err := m.d.Revoke(t.Context(), bindery.InstanceSpec{}, bindery.Account{Name: a.Name}); err != nil {
 			t.Fatal(err)
 		}
-		if !slices.ContainsFunc(revocations(t, m.d).RevokedCertificateEntries, func(e x509.RevocationListEntry) bool {
-			return e.SerialNumber.Text(16) == kept.Serial
-		}) {
-			t.Errorf("%s is not on the list", a.Name)
+		// What a call that comes late signs is on the list.
+		_, late := m.ensure(t, a)
+		if late.Object["serial"] != kept.Serial {
+			t.Errorf("signed is %v, recorded %s", late.Object["serial"], kept.Serial)
 		}
-		// A call that comes late gets no certificate under that number.
-		if _, late := m.ensure(t, a); late.Object["serial"] == kept.Serial {
-			t.Error("what was revoked is handed out")
+		for revoked := time.Now(); !slices.ContainsFunc(revocations(t, m.d).RevokedCertificateEntries, func(e x509.RevocationListEntry) bool {
+			return e.SerialNumber.Text(16) == kept.Serial
+		}); time.Sleep(10 * time.Millisecond) {
+			if time.Since(revoked) > time.Second {
+				t.Fatalf("%s is not on the list after a second", a.Name)
+			}
 		}
 	}
+}
+
+// TestTheAuthorityEndsFirst: a certificate that has to end earlier than was prepared is recorded when that is known.
+func TestTheAuthorityEndsFirst(t *testing.T) {
+	t.Parallel()
+	w := sqlite(t)
+	w.settings = `,"validity":"25h"`
+	m := w.made(t, `{"default_lifetime":"48h"}`)
+	a, c := m.ensure(t, m.recorded(t, w.store, 1001, false))
+	if err := w.store.View(t.Context(), func(tx bindery.Tx) error {
+		kept, err := tx.Certificates().ByName(t.Context(), name, a.Name)
+		if !kept.Expires.Equal(leafOf(t, c).NotAfter) {
+			t.Errorf("recorded is %v, signed %v", kept.Expires, leafOf(t, c).NotAfter)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// recorded is an account as the engine has it when its first transaction is committed.
+func (m *made) recorded(t *testing.T, s bindery.Store, row int64, want bool) bindery.Account {
+	t.Helper()
+	a := bindery.Account{Row: row, Name: bindery.Name("abc123", row)}
+	var err error
+	if a.Material, err = m.d.Prepare(m.spec, bindery.AccountRequest{Name: a.Name}); err != nil {
+		t.Fatal(err)
+	}
+	recorder, ok := bindery.Capability[bindery.Recorder](m.d)
+	if !ok {
+		t.Fatal("it records nothing")
+	}
+	if err := s.Update(t.Context(), func(tx bindery.Tx) (err error) {
+		a.Recorded, err = recorder.Record(t.Context(), tx, a)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if a.Recorded != want {
+		t.Fatalf("recorded: got %t", a.Recorded)
+	}
+	return a
 }
 
 func revocations(t testing.TB, d bindery.Driver) *x509.RevocationList {

@@ -13,15 +13,24 @@ import (
 // material is what an account's secret holds. Before Ensure it has no Certificate.
 type material struct {
 	Key     bindery.Secret // PKCS #8, PEM; empty: the key is elsewhere
-	Public  any
+	Public  []byte         // PKIX, DER
 	Names   names
 	Server  bool // for servers too
 	Subject []byte
 	// Serial and NotAfter are those of the first certificate, and of Certificate where that is set.
 	Serial              string
 	NotBefore, NotAfter time.Time
-	Certificate         *x509.Certificate
-	Chain               []*x509.Certificate // of the authority
+	Certificate         string // PEM
+	Chain               string // of the authority, PEM
+}
+
+// leaf is the certificate. It is there since Ensure.
+func (m material) leaf() (*x509.Certificate, error) {
+	certs, err := parseCertificates(m.Certificate)
+	if err != nil {
+		return nil, errMaterial
+	}
+	return certs[0], nil
 }
 
 // sealed is its JSON. Only the functions below see it.
@@ -39,19 +48,10 @@ type sealed struct {
 }
 
 func (m material) seal() (bindery.Secret, error) {
-	public, err := x509.MarshalPKIXPublicKey(m.Public)
-	if err != nil {
-		return bindery.Secret{}, fmt.Errorf("write material: %w", err)
-	}
-	s := sealed{
-		Key: m.Key.Reveal(), Public: public, Names: m.Names, Server: m.Server, Subject: m.Subject,
-		Serial: m.Serial, NotBefore: m.NotBefore, NotAfter: m.NotAfter,
-	}
-	if m.Certificate != nil {
-		s.Certificate = certificatePEM(m.Certificate.Raw)
-		s.Chain = (&authority{chain: m.Chain}).pem()
-	}
-	raw, err := json.Marshal(s)
+	raw, err := json.Marshal(sealed{
+		Key: m.Key.Reveal(), Public: m.Public, Names: m.Names, Server: m.Server, Subject: m.Subject,
+		Serial: m.Serial, NotBefore: m.NotBefore, NotAfter: m.NotAfter, Certificate: m.Certificate, Chain: m.Chain,
+	})
 	if err != nil {
 		return bindery.Secret{}, fmt.Errorf("write material: %w", err)
 	}
@@ -82,28 +82,13 @@ func parseMaterial(secret bindery.Secret) (material, error) {
 		return material{}, errMaterial
 	}
 	m := material{
-		Names: s.Names, Server: s.Server, Subject: s.Subject,
-		Serial: s.Serial, NotBefore: s.NotBefore, NotAfter: s.NotAfter,
+		Public: s.Public, Names: s.Names, Server: s.Server, Subject: s.Subject,
+		Serial: s.Serial, NotBefore: s.NotBefore, NotAfter: s.NotAfter, Certificate: s.Certificate, Chain: s.Chain,
 	}
 	if s.Key != "" {
 		m.Key = bindery.NewSecret(s.Key)
 	}
-	var err error
-	if m.Public, err = x509.ParsePKIXPublicKey(s.Public); err != nil {
-		return material{}, errMaterial
-	}
-	if _, ok := parseSerial(s.Serial); !ok || len(s.Subject) == 0 {
-		return material{}, errMaterial
-	}
-	if s.Certificate == "" {
-		return m, nil
-	}
-	leaf, err := parseCertificates(s.Certificate)
-	if err != nil {
-		return material{}, errMaterial
-	}
-	m.Certificate = leaf[0]
-	if m.Chain, err = parseCertificates(s.Chain); err != nil {
+	if _, ok := parseSerial(s.Serial); !ok || len(s.Subject) == 0 || len(s.Public) == 0 || (s.Certificate == "") != (s.Chain == "") {
 		return material{}, errMaterial
 	}
 	return m, nil

@@ -38,32 +38,36 @@ func (d *driver) Prove(ctx context.Context, _ bindery.InstanceSpec, account bind
 	if err := d.alive(ctx, account.Name); err != nil {
 		return "", err
 	}
-	if m.Certificate == nil {
+	if m.Certificate == "" {
 		return "no certificate was ever handed over, and none of the account's is valid", nil
 	}
+	leaf, err := m.leaf()
+	if err != nil {
+		return "", err
+	}
 	now := d.now()
-	if now.After(m.Certificate.NotAfter) {
-		if err := d.expired(ctx, a, m, now); err != nil {
+	if now.After(leaf.NotAfter) {
+		if err := d.expired(ctx, a, m, leaf, now); err != nil {
 			return "", err
 		}
 		return fmt.Sprintf("certificate %s expired at %s; a verifier refused it as expired", m.Serial, m.NotAfter.Format(time.RFC3339)), nil
 	}
-	number, list, err := d.listed(ctx, a, m.Certificate)
+	number, list, err := d.listed(ctx, a, leaf)
 	if err != nil {
 		return "", err
 	}
-	if err := d.answeredRevoked(ctx, a, m.Certificate); err != nil {
+	if err := d.answeredRevoked(ctx, a, leaf); err != nil {
 		return "", err
 	}
 	said := fmt.Sprintf("certificate %s is on revocation list %s; OCSP says that it is revoked; ", m.Serial, number)
 	if m.Key.Empty() {
 		// Whoever has the key cannot be asked; what a server checks after the handshake's own proof of it is checked.
-		if err := list.verify(a, m.Certificate, now); !errors.Is(err, errOnList) {
+		if err := list.verify(a, leaf, now); !errors.Is(err, errOnList) {
 			return "", refusedOtherwise(err)
 		}
 		return said + "a verifier with that list refused it as revoked (its key is not here, so no handshake was made)", nil
 	}
-	if err := handshake(ctx, m, func(cert *x509.Certificate) error { return list.verify(a, cert, now) }); !errors.Is(err, errOnList) {
+	if err := handshake(ctx, m, leaf, func(cert *x509.Certificate) error { return list.verify(a, cert, now) }); !errors.Is(err, errOnList) {
 		return "", refusedOtherwise(err)
 	}
 	return said + "a TLS handshake with it was refused as revoked", nil
@@ -158,13 +162,13 @@ func trusts(a *authority, cert *x509.Certificate, now time.Time) error {
 }
 
 // expired: what has expired is on no list, and refused all the same.
-func (d *driver) expired(ctx context.Context, a *authority, m material, now time.Time) error {
+func (d *driver) expired(ctx context.Context, a *authority, m material, leaf *x509.Certificate, now time.Time) error {
 	check := func(cert *x509.Certificate) error { return trusts(a, cert, now) }
 	var err error
 	if m.Key.Empty() {
-		err = check(m.Certificate)
+		err = check(leaf)
 	} else {
-		err = handshake(ctx, m, check)
+		err = handshake(ctx, m, leaf, check)
 	}
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
 		return nil
@@ -181,12 +185,12 @@ func refusedOtherwise(err error) error {
 
 // handshake makes a TLS connection to a server of our own, as whoever has the
 // credential does, and returns what the server says of it.
-func handshake(ctx context.Context, m material, check func(*x509.Certificate) error) error {
+func handshake(ctx context.Context, m material, leaf *x509.Certificate, check func(*x509.Certificate) error) error {
 	key, err := decodeKey(m.Key)
 	if err != nil {
 		return err
 	}
-	own, err := selfSigned(m.Certificate)
+	own, err := selfSigned(leaf)
 	if err != nil {
 		return err
 	}
@@ -197,7 +201,7 @@ func handshake(ctx context.Context, m material, check func(*x509.Certificate) er
 		MinVersion: tls.VersionTLS13,
 		// The other end is this function.
 		InsecureSkipVerify: true, //nolint:gosec // see above
-		Certificates:       []tls.Certificate{{Certificate: [][]byte{m.Certificate.Raw}, PrivateKey: key}},
+		Certificates:       []tls.Certificate{{Certificate: [][]byte{leaf.Raw}, PrivateKey: key}},
 	})
 	server := tls.Server(far, &tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own}, ClientAuth: tls.RequireAnyClientCert,

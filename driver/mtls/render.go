@@ -22,23 +22,27 @@ func (d *driver) Render(_ bindery.InstanceSpec, account bindery.Account) (binder
 	if err != nil {
 		return bindery.Credential{}, err
 	}
-	if m.Certificate == nil {
+	if m.Certificate == "" {
 		return bindery.Credential{}, errUnsigned
 	}
+	chain, err := parseCertificates(m.Chain)
+	if err != nil {
+		return bindery.Credential{}, errMaterial
+	}
 	// A server sends its chain without the root, and so does a client (RFC 8446, section 4.4.2).
-	own := [][]byte{m.Certificate.Raw}
-	for _, c := range m.Chain {
+	own := m.Certificate
+	for _, c := range chain {
 		if string(c.RawSubject) != string(c.RawIssuer) {
-			own = append(own, c.Raw)
+			own += certificatePEM(c.Raw)
 		}
 	}
 	object := map[string]any{
-		"tls.crt":      certificatePEM(own...),
-		"ca.crt":       certificatePEM(m.Chain[len(m.Chain)-1].Raw),
-		"certificates": (&authority{chain: m.Chain}).pem(),
+		"tls.crt":      own,
+		"ca.crt":       certificatePEM(chain[len(chain)-1].Raw),
+		"certificates": m.Chain,
 		"serial":       m.Serial,
-		"subject":      nameText(m.Certificate.RawSubject),
-		"issuer":       nameText(m.Certificate.RawIssuer),
+		"subject":      nameText(m.Subject),
+		"issuer":       nameText(chain[0].RawSubject),
 		"not-after":    m.NotAfter.Format(time.RFC3339),
 		"crl":          d.url("ca.crl"),
 		"ocsp":         d.url("ocsp"),
