@@ -4,17 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 
 	"bindery"
 )
 
 // material is what an account is made of.
 type material struct {
-	Password        string `json:"password"`
-	Salt            string `json:"salt"` // of the hash that MySQL keeps; MariaDB's has none
-	Access          string `json:"access"`
-	ConnectionLimit int    `json:"connection_limit,omitempty"` // 0: the plan's
+	Password        string         `json:"password"`
+	Salt            string         `json:"salt"` // of the hash that MySQL keeps; MariaDB's has none
+	Access          bindery.Access `json:"access"`
+	ConnectionLimit int            `json:"connection_limit,omitempty"` // 0: the plan's
 }
 
 // details are what is kept of an account: where to look for what it stored, should
@@ -27,13 +26,13 @@ type details struct {
 func (d *driver) Prepare(spec bindery.InstanceSpec, req bindery.AccountRequest) (bindery.Secret, error) {
 	settings, err := parsePlan(spec.Settings)
 	if err != nil {
-		return bindery.Secret{}, fmt.Errorf("plan settings: %w", err)
+		return bindery.Secret{}, err
 	}
 	p, err := parseBinding(req.Parameters, settings)
 	if err != nil {
 		return bindery.Secret{}, err
 	}
-	m := material{Password: newPassword(), Salt: newSalt(), Access: p.Access, ConnectionLimit: p.ConnectionLimit}
+	m := material{Password: bindery.NewPassword().Reveal(), Salt: newSalt(), Access: p.Access, ConnectionLimit: p.ConnectionLimit}
 	raw, err := json.Marshal(m) //nolint:gosec // this is how it becomes a Secret
 	if err != nil {
 		return bindery.Secret{}, errors.New("the material cannot be written") // the cause could quote it
@@ -55,7 +54,7 @@ func (d *driver) form(spec bindery.InstanceSpec, name string, m material, s plan
 		name: name, database: spec.Name, rights: allRights,
 		password: m.Password, salt: m.Salt, tls: d.public.TLS, limit: m.ConnectionLimit,
 	}
-	if m.Access == readOnly {
+	if m.Access == bindery.ReadOnly {
 		f.rights = readRights
 	}
 	// Whatever a plan that changed meanwhile allowed before.
@@ -74,7 +73,7 @@ func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account 
 	}
 	settings, err := parsePlan(spec.Settings)
 	if err != nil {
-		return bindery.Ensured{}, fmt.Errorf("plan settings: %w", err)
+		return bindery.Ensured{}, err
 	}
 	m, err := parseMaterial(account.Material)
 	if err != nil {

@@ -20,8 +20,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,34 +45,20 @@ const (
 	oldestMySQL   = "8.0.20"
 )
 
-// A name of 13 digits and its prefix must fit the 32 characters of MySQL's user names.
-var installationID = regexp.MustCompile(`^[a-z0-9]{1,14}$`)
-
 func open(s bindery.Server) (bindery.Driver, error) {
 	settings, err := parseServer(s.Settings)
 	if err != nil {
-		return nil, fmt.Errorf("settings: %w", err)
+		return nil, err
 	}
-	if !installationID.MatchString(s.Installation) {
-		return nil, errors.New("the id of the installation must be at most 14 lower-case letters and digits")
+	if !bindery.IsInstallation(s.Installation) {
+		return nil, bindery.Errorf(bindery.CodeInvalid, "an installation's id is six of a-z and 0-9")
 	}
-	host, service, err := net.SplitHostPort(s.Address)
-	if err != nil {
-		return nil, fmt.Errorf("address %q: %w", s.Address, err)
-	}
-	port, err := strconv.ParseUint(service, 10, 16)
-	if err != nil || port == 0 {
-		return nil, fmt.Errorf("address %q: the port must be a number from 1 to 65535", s.Address)
+	if err := s.CompletePublic(); err != nil {
+		return nil, err
 	}
 	d := &driver{installation: s.Installation, public: s.Public, timeout: s.Timeout}
 	if d.timeout <= 0 {
 		d.timeout = defaultTimeout
-	}
-	if d.public.Host == "" {
-		d.public.Host = host
-	}
-	if d.public.Port == 0 {
-		d.public.Port = int(port)
 	}
 	options := connOptions{
 		address: s.Address, user: s.Username, password: s.Password, tls: s.TLS,
@@ -169,19 +153,31 @@ func (d *driver) Ping(ctx context.Context) error {
 	}
 	ssl, tellsSSL := settings["have_ssl"]
 	open := results[2].rows[0]
-	list := problems{
+	wrong := []struct {
+		bad bool
+		why string
+	}{
 		{tooOld(version), "the server is older than MariaDB " + oldestMariaDB + " or MySQL " + oldestMySQL},
 		{settings["partial_revokes"] == "ON", "partial_revokes is on, which takes the names in grants literally"},
 		{d.public.TLS && tellsSSL && ssl != "YES", "applications are told to use TLS, and the server has none"},
 		{open[0] != "0", "there are anonymous accounts, and a login from their host is theirs"},
 		{open[1] != "0", "there are databases that every account may use (mysql.db has rows for everybody)"},
+		{!mayGrant(results[3].rows), "Bindery's account needs all privileges, with GRANT OPTION, on databases whose names begin with bdy_"},
+	}
+	var problems []string
+	for _, w := range wrong {
+		if w.bad {
+			problems = append(problems, w.why)
+		}
 	}
 	for _, wanted := range ownPrivileges(flavorOf(version)) {
-		list = append(list, problem{!hasPrivilege(results[3].rows, wanted), "Bindery's account needs " + strings.Join(wanted, " or ")})
+		if !hasPrivilege(results[3].rows, wanted) {
+			problems = append(problems, "Bindery's account needs "+strings.Join(wanted, " or "))
+		}
 	}
-	list = append(list, problem{!mayGrant(results[3].rows), "Bindery's account needs all privileges, with GRANT OPTION, on databases whose names begin with bdy_"})
-	if err := list.err(); err != nil {
-		return bindery.Errorf(bindery.CodeUnavailable, "the database server is not set up for Bindery").Because(err)
+	if len(problems) > 0 {
+		return bindery.Errorf(bindery.CodeUnavailable, "the database server is not set up for Bindery").
+			Because(errors.New(strings.Join(problems, "; ")))
 	}
 	return nil
 }

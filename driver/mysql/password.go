@@ -4,18 +4,10 @@ import (
 	"crypto/rand"
 	"crypto/sha1" //nolint:gosec // what mysql_native_password is made of
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"strings"
 )
-
-// newPassword returns 43 of [A-Za-z0-9_-].
-func newPassword() string {
-	b := make([]byte, 32)
-	_, _ = rand.Read(b) // never fails
-	return base64.RawURLEncoding.EncodeToString(b)
-}
 
 const (
 	// saltChars is the length that caching_sha2_password wants. rand.Text is

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"bindery"
 )
 
 // This file has every statement that Bindery sends, but for those that the
@@ -69,7 +71,7 @@ func makeInstance(f flavor, name string, s planSettings) string {
 		collation = " COLLATE " + literal(s.Collation)
 	}
 	return "CREATE DATABASE IF NOT EXISTS " + ident(name) + " CHARACTER SET " + literal(s.CharacterSet) + collation + "; " +
-		"CREATE USER IF NOT EXISTS " + at(name, definerHost) + identified(f, newPassword(), newSalt()) + " ACCOUNT LOCK; " +
+		"CREATE USER IF NOT EXISTS " + at(name, definerHost) + identified(f, bindery.NewPassword().Reveal(), newSalt()) + " ACCOUNT LOCK; " +
 		grant(allRights, name, name, definerHost)
 }
 
