@@ -113,7 +113,7 @@ func (d *driver) endSessions(ctx context.Context, name string) error {
 		if _, err := d.pool.exec(ctx, killSessions(ids)); err != nil && number(err) != errNoSuchThread {
 			return err
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err := bindery.Sleep(ctx, wait); err != nil {
 			return fmt.Errorf("sessions do not end: %w", err)
 		}
 	}
