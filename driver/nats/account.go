@@ -23,15 +23,15 @@ func accountKey(instance string) (string, error) {
 
 // material is what an account's secret holds.
 type material struct {
-	Token  string `json:"jwt"`  // the user's
-	Seed   string `json:"seed"` // the user's private key
-	Access string `json:"access"`
+	Token  string         `json:"jwt"`  // the user's
+	Seed   string         `json:"seed"` // the user's private key
+	Access bindery.Access `json:"access"`
 
 	claims *jwt.UserClaims // what Token says
 }
 
 // newMaterial makes a user of an account. The key that signs it is in nobody's hands afterwards.
-func newMaterial(instance, name, access string, expires time.Time) (bindery.Secret, error) {
+func newMaterial(instance, name string, access bindery.Access, expires time.Time) (bindery.Secret, error) {
 	account, err := accountKey(instance)
 	if err != nil {
 		return bindery.Secret{}, err
@@ -78,7 +78,7 @@ func parseMaterial(s bindery.Secret) (material, error) {
 	if err == nil {
 		m.claims, err = jwt.DecodeUserClaims(m.Token)
 	}
-	if err != nil || m.Seed == "" || m.Access != accessReadWrite && m.Access != accessReadOnly {
+	if err != nil || m.Seed == "" || !m.Access.Valid() {
 		return material{}, bindery.Errorf(bindery.CodeInternal, "the account's material is not of this kind")
 	}
 	return m, nil

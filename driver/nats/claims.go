@@ -60,7 +60,7 @@ func allow(c *jwt.AccountClaims, name string, m material) {
 	forbid(c, name)
 	scope := jwt.NewUserScope()
 	scope.Key, scope.Role, scope.Description = m.signer(), name, rand.Text()
-	if m.Access == accessReadOnly {
+	if m.Access == bindery.ReadOnly {
 		scope.Template.Pub.Allow = readOnlySubjects
 	}
 	c.SigningKeys.AddScopedSigner(scope)

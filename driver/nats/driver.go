@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"slices"
 	"time"
 
@@ -26,23 +25,21 @@ type driver struct {
 	end     context.CancelFunc
 }
 
-var installationID = regexp.MustCompile(`^[a-z0-9]{6}$`)
-
 func open(server bindery.Server) (bindery.Driver, error) {
-	if err := strict("server settings", server.Settings, nil); err != nil {
+	if err := bindery.Settings(nil).Read("server settings", server.Settings); err != nil {
 		return nil, err
 	}
 	// Subjects and the names of connections carry it.
-	if !installationID.MatchString(server.Installation) {
+	if !bindery.IsInstallation(server.Installation) {
 		return nil, bindery.Errorf(bindery.CodeInvalid, "an installation's id is six of a-z and 0-9")
 	}
 	if server.Timeout <= 0 {
 		server.Timeout = defaultTimeout
 	}
-	var err error
-	if server.Public, err = publicAddress(server); err != nil {
+	if err := server.CompletePublic(); err != nil {
 		return nil, err
 	}
+	var err error
 	d := &driver{server: server}
 	if d.secrets, err = parseSecrets(server.Password, server.Secrets); err != nil {
 		return nil, err
@@ -77,7 +74,7 @@ func (d *driver) Provision(ctx context.Context, spec bindery.InstanceSpec) error
 	if err != nil {
 		return err
 	}
-	if err := strict("parameters", spec.Parameters, nil); err != nil {
+	if err := bindery.Settings(nil).Read("parameters", spec.Parameters); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.server.Timeout)
@@ -122,7 +119,7 @@ func (d *driver) Prepare(spec bindery.InstanceSpec, req bindery.AccountRequest) 
 	if _, err := d.instance(spec); err != nil {
 		return bindery.Secret{}, err
 	}
-	access, err := parseBindingParameters(req.Parameters)
+	access, err := bindery.ReadAccess(req.Parameters)
 	if err != nil {
 		return bindery.Secret{}, err
 	}

@@ -2,7 +2,6 @@ package nats
 
 import (
 	"encoding/json"
-	"slices"
 
 	"bindery"
 )
@@ -10,14 +9,15 @@ import (
 // Kind is the entry of driver.Kinds.
 var Kind = bindery.Kind{
 	Open:        open,
-	CheckServer: func(settings json.RawMessage) error { return strict("server settings", settings, nil) },
+	CheckServer: func(settings json.RawMessage) error { return bindery.Settings(nil).Read("server settings", settings) },
 	CheckPlan:   func(settings json.RawMessage) error { _, err := parsePlan(settings); return err },
 	CheckSecrets: func(password bindery.Secret, secrets map[string]bindery.Secret) error {
 		_, err := parseSecrets(password, secrets)
 		return err
 	},
 	Schemas: func(json.RawMessage) (create, update, bind json.RawMessage) {
-		return slices.Clone(noParameters), slices.Clone(noParameters), slices.Clone(bindingParameters)
+		return bindery.NoParameters(), bindery.NoParameters(),
+			bindery.ObjectSchema(map[string]any{"access": bindery.AccessProperty("What the credential may do.")})
 	},
 	CredentialSchema: credentialSchema,
 	Tags:             []string{"nats", "messaging", "jetstream"},

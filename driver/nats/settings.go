@@ -1,12 +1,9 @@
 package nats
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"net"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/nats-io/jwt/v2"
@@ -84,19 +81,19 @@ const (
 
 func parsePlan(raw json.RawMessage) (plan, error) {
 	p := plan{Bindings: defaultBindings, Connections: jwt.NoLimit, Subscriptions: jwt.NoLimit, Payload: jwt.NoLimit}
-	err := strict("plan settings", raw, map[string]func(json.RawMessage) string{
-		"max_bindings":      number(&p.Bindings, 1, mostBindings),
-		"max_connections":   number(&p.Connections, 1, mostLimit),
-		"max_subscriptions": number(&p.Subscriptions, 1, mostLimit),
-		"max_payload":       number(&p.Payload, 1, mostLimit),
+	err := bindery.Settings{
+		"max_bindings":      bindery.Number(&p.Bindings, 1, mostBindings),
+		"max_connections":   bindery.Number(&p.Connections, 1, mostLimit),
+		"max_subscriptions": bindery.Number(&p.Subscriptions, 1, mostLimit),
+		"max_payload":       bindery.Number(&p.Payload, 1, mostLimit),
 		"jetstream": func(v json.RawMessage) string {
 			j := streams{Streams: jwt.NoLimit, Consumers: jwt.NoLimit}
-			err := strict("settings", v, map[string]func(json.RawMessage) string{
-				"max_memory":    number(&j.Memory, 0, mostLimit),
-				"max_storage":   number(&j.Storage, 0, mostLimit),
-				"max_streams":   number(&j.Streams, 1, mostLimit),
-				"max_consumers": number(&j.Consumers, 1, mostLimit),
-			})
+			err := bindery.Settings{
+				"max_memory":    bindery.Number(&j.Memory, 0, mostLimit),
+				"max_storage":   bindery.Number(&j.Storage, 0, mostLimit),
+				"max_streams":   bindery.Number(&j.Streams, 1, mostLimit),
+				"max_consumers": bindery.Number(&j.Consumers, 1, mostLimit),
+			}.Read("settings", v)
 			switch {
 			case err != nil:
 				return "must be an object of max_memory, max_storage, max_streams and max_consumers, which are whole numbers"
@@ -106,90 +103,6 @@ func parsePlan(raw json.RawMessage) (plan, error) {
 			p.JetStream = &j
 			return ""
 		},
-	})
+	}.Read("plan settings", raw)
 	return p, err
-}
-
-func number(target *int64, least, most int64) func(json.RawMessage) string {
-	return func(v json.RawMessage) string {
-		var n int64
-		if json.Unmarshal(v, &n) != nil || string(v) == "null" || n < least || n > most {
-			return fmt.Sprintf("must be a whole number from %d to %d", least, most)
-		}
-		*target = n
-		return ""
-	}
-}
-
-var noParameters = json.RawMessage(
-	`{"$schema":"http://json-schema.org/draft-04/schema#","type":"object","properties":{},"additionalProperties":false}`)
-
-const (
-	accessReadWrite = "read-write"
-	accessReadOnly  = "read-only"
-)
-
-var bindingParameters = json.RawMessage(`{"$schema":"http://json-schema.org/draft-04/schema#","type":"object",` +
-	`"properties":{"access":{"description":"What the credential may do.","type":"string",` +
-	`"enum":["read-write","read-only"],"default":"read-write"}},"additionalProperties":false}`)
-
-func parseBindingParameters(raw json.RawMessage) (access string, err error) {
-	access = accessReadWrite
-	err = strict("parameters", raw, map[string]func(json.RawMessage) string{
-		"access": func(v json.RawMessage) string {
-			var s string
-			if json.Unmarshal(v, &s) != nil || s != accessReadWrite && s != accessReadOnly {
-				return "must be read-write or read-only"
-			}
-			access = s
-			return ""
-		},
-	})
-	return access, err
-}
-
-// strict reads an object whose keys are all known, and names every problem. It
-// never repeats a value, which may be a secret.
-func strict(what string, raw json.RawMessage, keys map[string]func(json.RawMessage) string) error {
-	if len(bytes.TrimSpace(raw)) == 0 {
-		return nil
-	}
-	var object map[string]json.RawMessage
-	if json.Unmarshal(raw, &object) != nil || object == nil {
-		return bindery.Errorf(bindery.CodeInvalid, "%s must be a JSON object", what)
-	}
-	var problems []string
-	for key, value := range object {
-		read, ok := keys[key]
-		if !ok {
-			problems = append(problems, fmt.Sprintf("%q is not known", key))
-		} else if problem := read(value); problem != "" {
-			problems = append(problems, fmt.Sprintf("%q %s", key, problem))
-		}
-	}
-	if len(problems) == 0 {
-		return nil
-	}
-	slices.Sort(problems)
-	return bindery.Errorf(bindery.CodeInvalid, "%s: %s", what, strings.Join(problems, "; "))
-}
-
-// publicAddress completes the address for applications from Bindery's own.
-func publicAddress(server bindery.Server) (bindery.PublicAddress, error) {
-	host, port, err := net.SplitHostPort(server.Address)
-	if err != nil {
-		return bindery.PublicAddress{}, bindery.Errorf(bindery.CodeInvalid, "the address must be host:port").Because(err)
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || n == 0 || host == "" {
-		return bindery.PublicAddress{}, bindery.Errorf(bindery.CodeInvalid, "the address must be host:port")
-	}
-	public := server.Public
-	if public.Host == "" {
-		public.Host = host
-	}
-	if public.Port == 0 {
-		public.Port = int(n)
-	}
-	return public, nil
 }
