@@ -4,7 +4,8 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
+
+	"bindery/test/poll"
 )
 
 // TestLogStaysSmall commits much in few transactions: their size must bring the
@@ -42,11 +43,7 @@ func TestFailureEmptiesLog(t *testing.T) {
 	if err := s.Update(t.Context(), addEvent1(t.Context(), strings.Repeat("x", 1<<20))); err == nil {
 		t.Fatal("it had room")
 	}
-	for end := time.Now().Add(checkpointPause / 2); e.check.size() > 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("the log has %d bytes still", e.check.size())
-		}
-	}
+	poll.Within(t, checkpointPause/2, "the log is empty", func() bool { return e.check.size() == 0 })
 	info, err := os.Stat(strings.TrimSuffix(e.check.log, "-wal"))
 	if err != nil || info.Size() < 1<<20 {
 		t.Errorf("the database: got %v, %v", info, err)

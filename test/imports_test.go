@@ -62,6 +62,7 @@ var allowed = map[string][]string{
 	"devserver/servertest":    {"devserver"},
 	"driver/drivertest":       {"", "devserver/servertest"},
 	"store/storetest":         {"", "seal"},
+	"test/poll":               {},
 
 	// Whole-system tests look from outside; what they share is among them.
 	"test":             {},
@@ -74,7 +75,7 @@ var allowed = map[string][]string{
 // what its folder may import.
 var helpers = []string{
 	"api/openapi/openapitest", "devserver", "devserver/natsd", "devserver/servertest", "driver/drivertest",
-	"store/storetest", "seal",
+	"store/storetest", "seal", "test/poll",
 }
 
 // moreForTests are tests that need a part's real neighbour: there are no mocks
@@ -94,7 +95,7 @@ var moreForTests = map[string][]string{
 
 // onlyHelpers may be imported by tests, by each other, and by programs that start servers.
 var onlyHelpers = []string{
-	"api/openapi/openapitest", "broker/brokertest", "devserver/servertest", "driver/drivertest", "store/storetest",
+	"api/openapi/openapitest", "broker/brokertest", "devserver/servertest", "driver/drivertest", "store/storetest", "test/poll",
 }
 
 func TestImports(t *testing.T) {
