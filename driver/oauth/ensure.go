@@ -170,14 +170,23 @@ func (d *driver) parseRegistration(a answer, before registration) (*registration
 	if r.URI == "" {
 		r.URI = before.URI
 	}
-	if r.ClientID == "" || r.ClientSecret.Empty() || before.ClientID != "" && r.ClientID != before.ClientID {
+	foreign := d.client.own(r.URI)
+	switch {
+	case before.ClientID != "" && (r.ClientID != before.ClientID || foreign != nil):
 		return nil, silent(errors.New("the answer is not the client that was asked for"))
+	// A server that made such a client would make one more each time that it is asked.
+	case r.ClientID == "" || r.ClientSecret.Empty():
+		return nil, unusable("cannot be used", errors.New("there is no client_id or no client_secret in its answer"))
+	case r.Token.Empty() || r.URI == "":
+		return nil, unusable("cannot be removed", errors.New("there is no registration_access_token or no registration_client_uri (RFC 7592) in its answer"))
+	case foreign != nil:
+		return nil, unusable("cannot be removed", foreign)
 	}
-	if r.Token.Empty() || r.URI == "" {
-		return nil, bindery.Errorf(bindery.CodeUnsupported, "the authorization server registers clients that cannot be removed").
-			Because(errors.New("there is no registration_access_token or no registration_client_uri (RFC 7592) in its answer"))
-	}
-	return r, d.client.own(r.URI)
+	return r, nil
+}
+
+func unusable(how string, cause error) error {
+	return bindery.Errorf(bindery.CodeUnsupported, "the authorization server registers clients that %s", how).Because(cause)
 }
 
 // bringBack brings a known client to what the account is. Nil without an error: it

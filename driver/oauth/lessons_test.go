@@ -611,7 +611,17 @@ func TestServersThatAnswerOddly(t *testing.T) {
 				}
 				return r.URL.Path == "/reg"
 			},
-			want: bindery.CodeUnavailable, orphan: true,
+			want: bindery.CodeUnsupported, orphan: true, // asking again would make one more
+		},
+		"its clients have no secret": {
+			answer: func(w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path == "/reg" {
+					w.WriteHeader(http.StatusCreated)
+					_, _ = io.WriteString(w, `{"client_id":"c","registration_access_token":"t","registration_client_uri":"http://`+r.Host+`/reg/c"}`)
+				}
+				return r.URL.Path == "/reg"
+			},
+			want: bindery.CodeUnsupported, orphan: true,
 		},
 		"an answer has no end": {
 			answer: func(w http.ResponseWriter, r *http.Request) bool {
