@@ -33,9 +33,10 @@ type driver struct {
 	given    *authority // from files; nil: it is made here
 	now      func() time.Time
 
-	known atomic.Pointer[authority]
-	lists lists
-	ocsp  responder
+	known    atomic.Pointer[authority]
+	rendered atomic.Pointer[chain] // of the last credential
+	lists    lists
+	ocsp     responder
 }
 
 var installationID = regexp.MustCompile(`^[a-z0-9]{6}$`)

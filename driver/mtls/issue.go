@@ -203,9 +203,13 @@ func (d *driver) sign(ctx context.Context, a *authority, m material, made issue)
 	if err != nil {
 		return bindery.Ensured{}, bindery.Errorf(bindery.CodeInternal, "the certificate could not be signed").Because(err)
 	}
-	m.Certificate, m.Chain = certificatePEM(der), a.pem()
+	above, err := d.chain(a.pem())
+	if err != nil {
+		return bindery.Ensured{}, err
+	}
+	m.Certificate, m.Chain = certificatePEM(der), above.whole
 	m.Serial, m.NotBefore, m.NotAfter = made.serial, made.notBefore, made.notAfter
-	facts := details{Serial: m.Serial, Expires: m.NotAfter, Subject: nameText(m.Subject), Issuer: nameText(a.cert.RawSubject)}
+	facts := details{Serial: m.Serial, Expires: m.NotAfter, Subject: nameText(m.Subject), Issuer: above.issuer}
 	raw, err := json.Marshal(facts)
 	if err != nil {
 		return bindery.Ensured{}, err

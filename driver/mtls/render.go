@@ -16,6 +16,29 @@ func nameText(raw []byte) string {
 	return n.String()
 }
 
+// A chain is what credentials have of an authority's certificates: PEM, and a name.
+type chain struct{ whole, sent, last, issuer string }
+
+// chain takes apart what an account keeps of its authority. Nearly all accounts have the same.
+func (d *driver) chain(whole string) (*chain, error) {
+	if c := d.rendered.Load(); c != nil && c.whole == whole {
+		return c, nil
+	}
+	certs, err := parseCertificates(whole)
+	if err != nil {
+		return nil, errMaterial
+	}
+	c := &chain{whole: whole, last: certificatePEM(certs[len(certs)-1].Raw), issuer: nameText(certs[0].RawSubject)}
+	for _, cert := range certs {
+		// A server sends its chain without the root, and so does a client (RFC 8446, section 4.4.2).
+		if string(cert.RawSubject) != string(cert.RawIssuer) {
+			c.sent += certificatePEM(cert.Raw)
+		}
+	}
+	d.rendered.Store(c)
+	return c, nil
+}
+
 // Render implements [bindery.AccountDriver].
 func (d *driver) Render(_ bindery.InstanceSpec, account bindery.Account) (bindery.Credential, error) {
 	m, err := parseMaterial(account.Material)
@@ -25,24 +48,17 @@ func (d *driver) Render(_ bindery.InstanceSpec, account bindery.Account) (binder
 	if m.Certificate == "" {
 		return bindery.Credential{}, errUnsigned
 	}
-	chain, err := parseCertificates(m.Chain)
+	chain, err := d.chain(m.Chain)
 	if err != nil {
-		return bindery.Credential{}, errMaterial
-	}
-	// A server sends its chain without the root, and so does a client (RFC 8446, section 4.4.2).
-	own := m.Certificate
-	for _, c := range chain {
-		if string(c.RawSubject) != string(c.RawIssuer) {
-			own += certificatePEM(c.Raw)
-		}
+		return bindery.Credential{}, err
 	}
 	object := map[string]any{
-		"tls.crt":      own,
-		"ca.crt":       certificatePEM(chain[len(chain)-1].Raw),
-		"certificates": m.Chain,
+		"tls.crt":      m.Certificate + chain.sent,
+		"ca.crt":       chain.last,
+		"certificates": chain.whole,
 		"serial":       m.Serial,
 		"subject":      nameText(m.Subject),
-		"issuer":       nameText(chain[0].RawSubject),
+		"issuer":       chain.issuer,
 		"not-after":    m.NotAfter.Format(time.RFC3339),
 		"crl":          d.url("ca.crl"),
 		"ocsp":         d.url("ocsp"),
