@@ -6,13 +6,12 @@
 //
 // Three things shape the package:
 //
-// A serial number is committed before anything is signed with it, with the account
-// where the engine can do that, and what is
-// signed depends on nothing but the sealed material and the authority: the
-// signatures are deterministic (RFC 6979). So whoever repeats a call gets the same
-// certificate to the byte, and a serial number never has two. An account that is made again
-// after its certificate was handed over gets a new serial number, and the old one is revoked
-// in the same transaction.
+// A serial number is committed before anything is signed with it: with the account, where
+// the engine made that just now ([bindery.Recorder]). What is signed depends on nothing but
+// the sealed material and the authority: the signatures are deterministic (RFC 6979). So
+// whoever repeats a call gets the same certificate to the byte, and a serial number never
+// has two. An account that is made again after its certificate was handed over gets a new
+// serial number, and the old one is revoked in the same transaction.
 //
 // A revocation raises the number of the authority's revocation list in its own transaction.
 // Whoever serves the list looks at that number first, so that any process's
