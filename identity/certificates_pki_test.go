@@ -28,6 +28,7 @@ import (
 
 	"bindery"
 	"bindery/identity"
+	"bindery/test/poll"
 )
 
 // start is where every test's clock begins.
@@ -297,21 +298,9 @@ func check(t testing.TB, err error, message string) {
 	}
 }
 
-// soon polls for what another goroutine brings about.
-func soon(t testing.TB, what string, f func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !f() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within 20 s", what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
-
 func (w *world) soonWants(t testing.TB, s *signer, message string) {
 	t.Helper()
-	soon(t, "want "+message, func() bool {
+	poll.Until(t, "want "+message, func() bool {
 		_, err := w.prove(t, s.chain())
 		return err == nil && message == "" || err != nil && bindery.MessageOf(err) == message
 	})

@@ -1,7 +1,6 @@
 package identity_test
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -15,6 +14,7 @@ import (
 
 	"bindery"
 	"bindery/identity"
+	"bindery/test/poll"
 )
 
 // What existing clients know by its words, and what Bindery adds.
@@ -141,7 +141,7 @@ func TestRevokedInAnOpenConnection(t *testing.T) {
 		t.Fatalf("before the list was read: %d %s", status, body)
 	}
 	w.clock.add(2 * time.Hour)
-	soon(t, "the list is read", func() bool { return w.Stats().Lists[0].Number == "2" })
+	poll.Until(t, "the list is read", func() bool { return w.Stats().Lists[0].Number == "2" })
 	if body, _ := get(t, c, face.URL); body != isRevoked {
 		t.Errorf("the very next request answered %q", body)
 	}
@@ -298,14 +298,15 @@ func TestConcurrentProofs(t *testing.T) {
 	for i := range leaves {
 		leaves[i] = root.leaf(t, "leaf", points(srv.URL))
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	proven := make(chan struct{})
 	var all, churn sync.WaitGroup
 	churn.Go(func() {
-		for n := 0; ctx.Err() == nil; n++ {
+		n := 0
+		for range proven {
+			n++
 			w.write(t, "more.pem", append(root.pem(), strings.Repeat("\n", n%7)...))
 			w.Stats()
 			w.clock.add(time.Minute / 60)
-			time.Sleep(time.Millisecond)
 		}
 	})
 	for _, leaf := range leaves {
@@ -316,12 +317,16 @@ func TestConcurrentProofs(t *testing.T) {
 						t.Error(err)
 						return
 					}
+					select {
+					case proven <- struct{}{}:
+					default: // the change before is being made
+					}
 				}
 			})
 		}
 	}
 	all.Wait()
-	cancel()
+	close(proven)
 	churn.Wait()
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"bindery"
 	"bindery/identity"
+	"bindery/test/poll"
 )
 
 var (
@@ -138,7 +139,7 @@ func TestNumbersDoNotGoBack(t *testing.T) {
 	w.wants(t, leaf, isRevoked)
 	srv.serve(root.crl(t, list{number: 8, from: -2 * time.Hour}))
 	w.clock.add(2 * time.Hour)
-	soon(t, "the replay is seen", func() bool { return w.Stats().Sources[0].Failures > 0 })
+	poll.Until(t, "the replay is seen", func() bool { return w.Stats().Sources[0].Failures > 0 })
 	w.wants(t, leaf, isRevoked)
 	srv.serve(root.crl(t, list{number: 10, from: -time.Hour}))
 	w.clock.add(2 * time.Hour)
@@ -156,7 +157,7 @@ func TestAllPointsAreTried(t *testing.T) {
 	w := newWorld(t, []*signer{root}, func(o *identity.CertificateOptions) { o.FetchTimeout = time.Minute })
 	w.wants(t, revoked, isRevoked)
 	w.wants(t, leaf, "")
-	soon(t, "each point is asked once", func() bool {
+	poll.Until(t, "each point is asked once", func() bool {
 		return hanging.requests.Load() == 1 && broken.requests.Load() == 1 && good.requests.Load() == 1
 	})
 	w.stop()
@@ -183,7 +184,7 @@ func TestFirstFetchIsShared(t *testing.T) {
 		})
 	}
 	begun.Wait()
-	soon(t, "the fetch has begun", func() bool { return srv.requests.Load() > 0 })
+	poll.Until(t, "the fetch has begun", func() bool { return srv.requests.Load() > 0 })
 	close(gate)
 	all.Wait()
 	if n := srv.requests.Load(); n != 1 {
@@ -201,14 +202,14 @@ func TestHangingIssuer(t *testing.T) {
 	ofBad := bad.leaf(t, "b", points(hanging.URL+"/1", hanging.URL+"/2", hanging.URL+"/3"))
 	var waiting sync.WaitGroup
 	waiting.Go(func() { w.wants(t, ofBad, unchecked) })
-	soon(t, "the fetch hangs", func() bool { return hanging.requests.Load() > 0 })
+	poll.Until(t, "the fetch hangs", func() bool { return hanging.requests.Load() > 0 })
 	begun := time.Now()
 	w.wants(t, fine.leaf(t, "f", points(good.URL)), "")
 	if d := time.Since(begun); d > time.Second {
 		t.Errorf("another issuer's first caller waited %s", d)
 	}
 	waiting.Wait()
-	soon(t, "all have failed", func() bool {
+	poll.Until(t, "all have failed", func() bool {
 		tried := 0
 		for _, s := range w.Stats().Sources {
 			if s.Failures > 0 {
@@ -247,7 +248,7 @@ func TestStaleList(t *testing.T) {
 				}
 			}
 			w.wants(t, revoked, isRevoked) // a stale list still revokes
-			soon(t, "the failure is seen", func() bool { return w.Stats().Sources[0].Failures > 0 })
+			poll.Until(t, "the failure is seen", func() bool { return w.Stats().Sources[0].Failures > 0 })
 			srv.serve(root.crl(t, list{number: 2, to: 100 * time.Hour}))
 			w.clock.add(time.Hour)
 			w.soonWants(t, leaf, "")
@@ -321,7 +322,7 @@ func TestNotModified(t *testing.T) {
 	w.wants(t, leaf, "")
 	w.clock.add(2 * time.Hour)
 	spared.Wait()
-	soon(t, "the attempt ends", func() bool { return w.Stats().Sources[0].Fetched.Equal(w.clock.now()) })
+	poll.Until(t, "the attempt ends", func() bool { return w.Stats().Sources[0].Fetched.Equal(w.clock.now()) })
 	w.wants(t, leaf, "")
 }
 
@@ -379,7 +380,7 @@ func TestMillionRevoked(t *testing.T) {
 	if s := w.Stats(); s.Lists[0].Entries != n+1 {
 		t.Errorf("%d entries", s.Lists[0].Entries)
 	}
-	soon(t, "the fetch ends", func() bool { return !w.Stats().Sources[0].Fetched.IsZero() })
+	poll.Until(t, "the fetch ends", func() bool { return !w.Stats().Sources[0].Fetched.IsZero() })
 	if grown := int64(heap()) - int64(before); grown > 20*n {
 		t.Errorf("%d bytes are held for %d entries (the list itself has %d)", grown, n, len(body))
 	}
@@ -395,11 +396,11 @@ func TestListFiles(t *testing.T) {
 	w.write(t, "0a1b2c3d.r0", root.crl(t, list{}))
 	w.soonWants(t, leaf, "")
 	w.write(t, "0a1b2c3e.r0", sub.crl(t, list{})) // of an authority that only clients send
-	soon(t, "it is taken in", func() bool { _, err := w.prove(t, ofSub.chain()); return err == nil })
+	poll.Until(t, "it is taken in", func() bool { _, err := w.prove(t, ofSub.chain()); return err == nil })
 	w.write(t, "0a1b2c3d.r0", pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: root.crl(t, list{number: 2, revoked: []*signer{leaf}})}))
 	w.soonWants(t, leaf, isRevoked)
 	w.write(t, "0a1b2c3d.r0", []byte("broken"))
-	soon(t, "the log says so", func() bool { return w.log.count("a revocation list is not used") == 1 })
+	poll.Until(t, "the log says so", func() bool { return w.log.count("a revocation list is not used") == 1 })
 	w.wants(t, leaf, isRevoked)
 	w.write(t, "0a1b2c3d.r0", root.crl(t, list{number: 3, revoked: []*signer{sub}}))
 	w.soonWants(t, ofSub, issuerRevoked)

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/crypto/ocsp"
 
 	"bindery/identity"
+	"bindery/test/poll"
 )
 
 // A responder is a real one, with golang.org/x/crypto/ocsp.
@@ -150,5 +151,5 @@ func TestSilentResponder(t *testing.T) {
 	}
 	w.clock.add(2 * time.Minute)
 	w.wants(t, root.leaf(t, "leaf", responds(silent.URL)), "")
-	soon(t, "it is asked again", func() bool { return silent.requests.Load() == 2 })
+	poll.Until(t, "it is asked again", func() bool { return silent.requests.Load() == 2 })
 }

@@ -32,6 +32,7 @@ import (
 	"bindery/devserver"
 	"bindery/devserver/servertest"
 	"bindery/identity"
+	"bindery/test/poll"
 )
 
 const audience = "https://bindery.example"
@@ -106,21 +107,6 @@ func refused(t *testing.T, tokens *identity.Tokens, raw string, code bindery.Cod
 	}
 	if got != (bindery.Identity{}) {
 		t.Errorf("refused, and it is %v", got)
-	}
-}
-
-// eventually waits for something that happens by itself.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !holds(); {
-		if time.Now().After(deadline) {
-			t.Fatalf("it never came to be that %s", what)
-		}
-		select {
-		case <-t.Context().Done():
-			t.Fatal(t.Context().Err())
-		case <-time.After(5 * time.Millisecond):
-		}
 	}
 }
 
@@ -291,7 +277,7 @@ func TestIssuerIsDownAtStart(t *testing.T) {
 			}
 			must(t, proxy.Refuse(false))
 			proxy.Release()
-			eventually(t, "the keys are fetched, with nobody asking for them", func() bool { return tokens.Stats().Issuers[0].Keys > 0 })
+			poll.Until(t, "the keys are fetched, with nobody asking for them", func() bool { return tokens.Stats().Issuers[0].Keys > 0 })
 			proves(t, tokens, raw, down.Issuer+"#alice")
 		})
 	}

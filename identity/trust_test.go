@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"bindery/identity"
+	"bindery/test/poll"
 )
 
 func TestTrustChangesWhileRunning(t *testing.T) {
@@ -38,7 +39,7 @@ func TestTrustChangesWhileRunning(t *testing.T) {
 		w.write(t, "A.crt", a.pem())
 		w.soonWants(t, ofA, "")
 		w.write(t, "A.crt", []byte(broken))
-		soon(t, fmt.Sprintf("broken file %d is seen", n), func() bool { return w.Stats().TrustProblem != "" })
+		poll.Until(t, fmt.Sprintf("broken file %d is seen", n), func() bool { return w.Stats().TrustProblem != "" })
 		w.wants(t, ofA, "")
 		w.wants(t, ofB, "")
 	}
@@ -57,7 +58,7 @@ func TestTrustChangesWhileRunning(t *testing.T) {
 	w.write(t, "A.pem", append([]byte("what a CA says of itself\n"), a.pem()...))
 	w.soonWants(t, ofA, "")
 	mustDo(t, os.Rename(w.dir, w.dir+".away"))
-	soon(t, "the directory is missed", func() bool { return w.Stats().TrustProblem != "" })
+	poll.Until(t, "the directory is missed", func() bool { return w.Stats().TrustProblem != "" })
 	w.wants(t, ofA, "")
 }
 
@@ -84,7 +85,7 @@ func TestUnreadableAuthority(t *testing.T) {
 	odd, err := asn1.Marshal([]int{1, 2, 3})
 	mustDo(t, err)
 	w.write(t, "odd.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: odd}))
-	soon(t, "the log says so", func() bool { return w.log.count("the authority is not trusted") > 0 })
+	poll.Until(t, "the log says so", func() bool { return w.log.count("the authority is not trusted") > 0 })
 	w.wants(t, root.leaf(t, "leaf"), "")
 }
 
@@ -125,7 +126,7 @@ func TestSigningPolicy(t *testing.T) {
 	}
 	w.wants(t, named(free, "Elsewhere", "z"), "")
 	w.write(t, "Root.signing_policy", policyOf("/C=GR/O=Grid/CN=Another", "/C=GR/*"))
-	soon(t, "the log says so", func() bool { return w.log.count("does not name its authority") > 0 })
+	poll.Until(t, "the log says so", func() bool { return w.log.count("does not name its authority") > 0 })
 	w.wants(t, within, wrongName)
 	mustDo(t, os.Remove(filepath.Join(w.dir, "Root.signing_policy")))
 	w.soonWants(t, within, "")
