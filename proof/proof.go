@@ -247,22 +247,11 @@ func (p *Prover) load(ctx context.Context, server string, claims bool) (out []su
 func (p *Prover) settle(ctx context.Context, server string) bool {
 	const look = 100 * time.Millisecond
 	for waited := time.Duration(0); p.Busy(server) && waited < hold; waited += look {
-		if !sleep(ctx, look) {
+		if bindery.Sleep(ctx, look) != nil {
 			return false
 		}
 	}
 	return ctx.Err() == nil
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }
 
 // A verdict is what a try found: a proof, or why there is none.
@@ -301,7 +290,7 @@ func (p *Prover) try(ctx context.Context, server string, suspects []suspect) []v
 			})
 		}
 		_ = g.Wait()
-		if ctx.Err() != nil || paced && !sleep(ctx, min(time.Since(step)*(share-1), hold)) {
+		if ctx.Err() != nil || paced && bindery.Sleep(ctx, min(time.Since(step)*(share-1), hold)) != nil {
 			return nil
 		}
 		for ; n < end; n++ {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"bindery/devserver/servertest"
 	"bindery/driver/redis"
 	"bindery/proof"
+	"bindery/test/poll"
 )
 
 func TestMain(m *testing.M) { servertest.Main(m) }
@@ -131,15 +133,12 @@ func (w *world) account(id string) (b bindery.Binding, a bindery.Account) {
 // becomes waits until the binding's account is in a state.
 func (w *world) becomes(id string, state bindery.AccountState) bindery.Account {
 	w.Helper()
-	for deadline := time.Now().Add(brokertest.Patience); ; time.Sleep(5 * time.Millisecond) {
-		_, a := w.account(id)
-		if a.State == state {
-			return a
-		}
-		if time.Now().After(deadline) {
-			w.Fatalf("its account is %q, want it %q", a.State, state)
-		}
-	}
+	var a bindery.Account
+	poll.Until(w.T, fmt.Sprintf("the account of %s is %s", id, state), func() bool {
+		_, a = w.account(id)
+		return a.State == state
+	})
+	return a
 }
 
 // events are the results of the audit's lines about an action on a binding.
@@ -199,13 +198,10 @@ func TestAServerThatLiesIsFoundOut(t *testing.T) {
 	if got := w.events("b", "prove"); len(got) != 1 || got[0] != string(bindery.OpFailed) {
 		t.Errorf("the audit has %v", got)
 	}
-	for deadline := time.Now().Add(brokertest.Patience); ; time.Sleep(5 * time.Millisecond) {
-		if b := w.prover.Backlog(); len(b) == 1 && b[0].Server == "r" && b[0].State == bindery.AccountStuck && b[0].Count == 1 {
-			break
-		} else if time.Now().After(deadline) {
-			t.Fatalf("the backlog is %v", b)
-		}
-	}
+	poll.Until(t, "the backlog is that", func() bool {
+		b := w.prover.Backlog()
+		return len(b) == 1 && b[0].Server == "r" && b[0].State == bindery.AccountStuck && b[0].Count == 1
+	})
 	var stuck []bindery.Binding
 	if err := w.store.View(t.Context(), func(tx bindery.Tx) (err error) {
 		stuck, err = tx.Bindings().List(t.Context(), bindery.BindingFilter{Stuck: true, Removed: true}, bindery.Page{})
@@ -347,11 +343,10 @@ func TestARemovalThatNeverEndsIsForgotten(t *testing.T) {
 		ended <- err
 	}()
 	var b bindery.Binding
-	for deadline := time.Now().Add(brokertest.Patience); b.State != bindery.StateRemoving; time.Sleep(5 * time.Millisecond) {
-		if b, _ = w.account("b"); time.Now().After(deadline) {
-			t.Fatal("the removal does not begin")
-		}
-	}
+	poll.Until(t, "the removal begins", func() bool {
+		b, _ = w.account("b")
+		return b.State == bindery.StateRemoving
+	})
 	if err := w.Forget(t.Context(), b.Row, "scrapped"); err != nil {
 		t.Fatal(err)
 	}
