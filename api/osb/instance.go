@@ -42,20 +42,22 @@ func instanceID(c *api.Call) (string, error) {
 	return id, api.CheckText("instance_id", id)
 }
 
+// readInstance reads what a request about an instance has, in the order in which it is checked.
+func readInstance(c *api.Call) (id string, q query, f fields, err error) {
+	if id, err = instanceID(c); err == nil {
+		q, err = parseQuery(c)
+	}
+	if err == nil {
+		f.Object, err = c.Object()
+	}
+	return id, q, f, err
+}
+
 func (h *Handler) provision(c *api.Call) error {
-	id, err := instanceID(c)
+	id, q, f, err := readInstance(c)
 	if err != nil {
 		return err
 	}
-	q, err := parseQuery(c)
-	if err != nil {
-		return err
-	}
-	body, err := c.Object()
-	if err != nil {
-		return err
-	}
-	f := fields{Object: body}
 	req := broker.ProvisionRequest{
 		InstanceID:         id,
 		OfferingID:         f.need("service_id"),
@@ -80,19 +82,10 @@ func (h *Handler) provision(c *api.Call) error {
 }
 
 func (h *Handler) update(c *api.Call) error {
-	id, err := instanceID(c)
+	id, q, f, err := readInstance(c)
 	if err != nil {
 		return err
 	}
-	q, err := parseQuery(c)
-	if err != nil {
-		return err
-	}
-	body, err := c.Object()
-	if err != nil {
-		return err
-	}
-	f := fields{Object: body}
 	req := broker.UpdateRequest{
 		InstanceID:         id,
 		OfferingID:         f.need("service_id"),
