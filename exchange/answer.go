@@ -31,8 +31,9 @@ var (
 	errCrashed = errUnreachable.Because(errors.New("the call panicked"))
 )
 
-// ask makes the call. answered: there was an answer, good or bad. Redirects are
-// answers: following one would send the headers elsewhere.
+// ask makes the call. answered: there was an answer, good or bad, but for one that is
+// too long: to find that out takes so much that the host must not be asked for it
+// again and again. Redirects are answers: following one would send the headers elsewhere.
 func (r *retrieval) ask(q *http.Request) (value json.RawMessage, answered bool, err error) {
 	a, err := r.http.RoundTrip(q)
 	if err != nil {
@@ -48,7 +49,7 @@ func (r *retrieval) ask(q *http.Request) (value json.RawMessage, answered bool, 
 		return nil, true, errRefused.Because(fmt.Errorf("status %d", a.StatusCode))
 	}
 	if a.ContentLength > r.max {
-		return nil, true, errGarbage.Because(errTooLong)
+		return nil, false, errGarbage.Because(errTooLong)
 	}
 	b := buffers.Get().(*bytes.Buffer)
 	defer release(b)
@@ -56,7 +57,7 @@ func (r *retrieval) ask(q *http.Request) (value json.RawMessage, answered bool, 
 		return nil, false, failure(q.Context(), err)
 	}
 	if int64(b.Len()) > r.max {
-		return nil, true, errGarbage.Because(errTooLong)
+		return nil, false, errGarbage.Because(errTooLong) // closing what was not read ends the connection
 	}
 	value, err = fieldOf(b.Bytes(), r.Field)
 	return value, true, err

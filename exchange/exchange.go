@@ -97,8 +97,9 @@ type Options struct {
 	// long one more waits for its turn. Defaults: 64, and a second.
 	PerHost int
 	MaxWait time.Duration
-	// After BreakAfter failures in a row, connections that broke or took too long,
-	// a host is not asked for BreakFor; then one call tries it. Defaults: 5, and 5 s.
+	// After BreakAfter failures in a row, connections that broke or took too long and
+	// answers that were too long, a host is not asked for BreakFor; then one call tries
+	// it. Defaults: 5, and 5 s.
 	BreakAfter int
 	BreakFor   time.Duration
 

@@ -113,7 +113,7 @@ func (h *hosts) forget() bool {
 	return false
 }
 
-// leave ends what enter began. answered: the host is there, whatever it said.
+// leave ends what enter began. answered: the host is there, whatever it said within bounds.
 func (h *hosts) leave(e entry, answered bool) {
 	<-e.slots
 	h.mu.Lock()

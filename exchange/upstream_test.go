@@ -243,6 +243,49 @@ func TestBreaker(t *testing.T) {
 	// A service that refuses is there: that opens nothing.
 }
 
+// An answer that is too long costs as much as is read of it, and a connection: no
+// more than the bound is read, and a host that gives nothing else is left alone, as
+// one that is down.
+func TestBreakerOfLongAnswers(t *testing.T) {
+	t.Parallel()
+	const whole = 64 << 20
+	for name, says := range map[string]bool{"that say so": true, "that do not": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			part := []byte(strings.Repeat(" ", 64<<10))
+			taken := make(chan int)
+			w, u, alice := bound(t, func(w http.ResponseWriter, _ *http.Request) {
+				if says {
+					w.Header().Set("Content-Length", fmt.Sprint(whole))
+				}
+				n := 0
+				for n < whole {
+					more, err := w.Write(part)
+					if n += more; err != nil {
+						break
+					}
+				}
+				taken <- n
+			}, func(o *exchange.Options) { o.MaxResponse, o.BreakAfter, o.BreakFor = 16<<10, 3, time.Hour })
+			for n := range 3 {
+				_, err := w.Token(t.Context(), alice, "ams1", u.host)
+				refused(t, err, bindery.CodeUpstream, "The service gave an answer that has no token")
+				if got := <-taken; got > whole/2 { // what the sockets hold
+					t.Errorf("it could send %d bytes", got)
+				}
+				if got := u.connections(); got != n+1 {
+					t.Errorf("%d connections for %d answers", got, n+1)
+				}
+			}
+			_, err := w.Token(t.Context(), alice, "ams1", u.host)
+			refused(t, err, bindery.CodeUpstream, "The service cannot be reached")
+			if n := len(u.requests()); n != 3 {
+				t.Errorf("it was asked %d times, want 3", n)
+			}
+		})
+	}
+}
+
 // A service that hangs costs its own callers, and nobody else.
 func TestSlowServiceSlowsNobodyElse(t *testing.T) {
 	t.Parallel()

@@ -20,6 +20,7 @@ func (w *world) misbehaving() map[string]*httptest.Server {
 	pair, err := tls.LoadX509KeyPair(w.server.CertFile, w.server.KeyFile)
 	w.must(err)
 	over := make(chan struct{})
+	long := bytes.Repeat([]byte(`{"token":"`), 1<<20) // once: its making is not what is measured
 	out := map[string]*httptest.Server{}
 	for name, handler := range map[string]http.HandlerFunc{
 		"hangs": func(_ http.ResponseWriter, r *http.Request) {
@@ -30,9 +31,7 @@ func (w *world) misbehaving() map[string]*httptest.Server {
 		},
 		"resets":  func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"garbage": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>\x00\xff")) },
-		"10-mib": func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = w.Write(bytes.Repeat([]byte(`{"token":"`), 1<<20))
-		},
+		"10-mib":  func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(long) },
 		"refuses": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) },
 		"redirect": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "https://elsewhere.example/", http.StatusFound)
@@ -68,6 +67,7 @@ func TestServicesMisbehave(t *testing.T) {
 	uuid := w.serviceOf("good", "ams", "api-key", sample.Host, sample.Port, `"access_key":"k"`)
 	w.call(http.MethodPost, "/v1/bindings/good", bindingBody(uuid, sample.Host, "CN=alice", "user-1"), http.StatusCreated)
 
+	w.p99(me, sample.Host) // connections are made, caches filled
 	before := w.p99(me, sample.Host)
 	stop := make(chan struct{})
 	var load sync.WaitGroup
@@ -112,7 +112,7 @@ func TestServicesMisbehave(t *testing.T) {
 	load.Wait()
 	t.Logf("p99 of another host: %s before, %s with all those beside it", before, during)
 	// Two cores run the load too, so that twice is asked for where nothing else runs.
-	if limit := 2*before + time.Millisecond; os.Getenv("BINDERY_SOAK") != "" && during > limit {
+	if limit := 2*before + time.Millisecond; strict() && during > limit {
 		t.Errorf("p99 of another host: %s before, %s during", before, during)
 	}
 	if during > 500*time.Millisecond { // half of what a hanging service takes
@@ -123,15 +123,27 @@ func TestServicesMisbehave(t *testing.T) {
 	}
 }
 
-// p99 is of a thousand authentications at another host, four at a time.
+func strict() bool { return os.Getenv("BINDERY_SOAK") != "" }
+
+// p99 is of a thousand authentications at another host, of ten thousand where it is
+// compared strictly. Four clients ask, none of them without a pause: were the
+// processors always busy, it would tell how much of them the load's own callers and
+// services take, which run beside on the same machine.
 func (w *world) p99(c *http.Client, host string) time.Duration {
 	w.Helper()
-	const clients, each = 4, 250
+	const clients = 4
+	each := 250
+	if strict() {
+		each *= 10
+	}
 	took := make([]time.Duration, clients*each)
 	var wg sync.WaitGroup
 	for n := range clients {
 		wg.Go(func() {
+			pace := time.NewTicker(2 * time.Millisecond)
+			defer pace.Stop()
 			for i := range each {
+				<-pace.C
 				began := time.Now()
 				if status, got := w.token(c, "good", host); status != http.StatusOK {
 					w.Errorf("another host: got %d %s", status, got)
