@@ -72,36 +72,38 @@ func (s *Service) token(ctx context.Context, id *bindery.Identity, service, host
 const (
 	// fetches bounds how often a token is fetched anew because a change overtook the call.
 	fetches = 3
-	// slow is when a call took so long that a change may well have overtaken it.
-	// Where other processes write the store, only then it is asked again.
-	slow = 100 * time.Millisecond
+	// slow is when a call took so long that a change by another process may well have
+	// overtaken it, and the store is asked again. A call that is that slow costs so
+	// much more than a lookup that nobody notices.
+	slow = 20 * time.Millisecond
 )
 
 var errChanging = errors.New("the binding changes all the time")
 
 // overtaken reports whether a change may have been acknowledged since the lookup:
-// who was removed while the service took its time gets nothing.
+// who was removed while the service took its time gets nothing. Changes by this
+// process are known at once.
 func (s *Service) overtaken(l *lookup, id *bindery.Identity, began time.Time) bool {
-	if s.cached {
-		return s.stamps.at(id.Keys) != l.stamp
-	}
-	return s.o.Now().Sub(began) >= slow
+	return s.stamps.at(id.Keys) != l.stamp || !s.cached && s.o.Now().Sub(began) >= slow
 }
 
-// look finds what stands in the store now, or what stood there if nothing
-// changed since.
+// look finds what stands in the store now, or what stood there if nothing changed
+// since, which is known only where this process alone writes the store.
 func (s *Service) look(ctx context.Context, id *bindery.Identity, service, host string) (*lookup, error) {
-	if !s.cached {
-		r, err := s.store.Resolve(ctx, service, host, id.AuthType, id.Keys)
-		return &lookup{Resolution: r}, err
-	}
 	key := lookupKey{service: service, host: host, auth: id.AuthType, keys: id.Keys}
 	now := s.stamps.at(id.Keys)
-	if l, ok := s.lookups.get(key); ok && l.stamp == now {
-		return l, nil
+	known, ok := s.lookups.get(key)
+	if ok && s.cached && known.stamp == now {
+		return known, nil
 	}
 	r, err := s.store.Resolve(ctx, service, host, id.AuthType, id.Keys)
 	l := &lookup{Resolution: r, stamp: now}
+	if ok && err == nil && known.key() == l.key() {
+		if known.stamp == now {
+			return known, nil
+		}
+		l.request.Store(known.request.Load()) // it is made of nothing else
+	}
 	// What leads nowhere is not kept: anybody can ask for anything.
 	if err == nil && r.Binding.Row != 0 && r.Method.Row != 0 {
 		s.lookups.put(key, l)

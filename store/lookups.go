@@ -2,7 +2,7 @@ package store
 
 import (
 	"context"
-	"database/sql"
+	"runtime"
 	"sync"
 	"time"
 
@@ -14,10 +14,11 @@ import (
 // trip, and only for ids and revisions: what a row holds at a revision never
 // changes, so that it is read once and remembered.
 //
-// Nobody waits for company: a lookup that finds nobody asking asks at once, also
-// for those who came meanwhile, and then lets one of the next ones ask.
+// Nobody waits for company but for those who are about to ask anyhow: a lookup that
+// finds nobody asking lets what can run run, asks for all who came meanwhile, and
+// then lets one of the next ones ask.
 type lookups struct {
-	ask     func(ctx context.Context, all []*lookup) error
+	ask     func(all []*lookup) error // fills in what each of them found
 	read    func(ctx context.Context, l *lookup) (bindery.Resolution, error)
 	mu      sync.Mutex
 	asking  int
@@ -95,7 +96,7 @@ func (l *lookups) look(ctx context.Context, one *lookup) error {
 		}
 	}
 	if lead {
-		l.lead(ctx, one)
+		l.lead(one)
 	}
 	return one.err
 }
@@ -113,7 +114,10 @@ func (l *lookups) withdraw(one *lookup) bool {
 }
 
 // lead asks for one and for those who wait, and then lets the next one do that.
-func (l *lookups) lead(ctx context.Context, one *lookup) {
+func (l *lookups) lead(one *lookup) {
+	// Where processors are short, others are ready to run that will ask too. Where
+	// they are not, this returns at once.
+	runtime.Gosched()
 	l.mu.Lock()
 	n := min(len(l.waiting), mostAsked-1)
 	all := append([]*lookup{one}, l.waiting[:n]...)
@@ -121,9 +125,7 @@ func (l *lookups) lead(ctx context.Context, one *lookup) {
 	l.mu.Unlock()
 
 	// Others wait for this one: its caller's end is not theirs.
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), askLimit)
-	err := l.ask(limited, all)
-	cancel()
+	err := l.ask(all)
 	one.err = err
 	for _, o := range all[1:] {
 		o.err = err
@@ -168,34 +170,12 @@ func versionOf(l *lookup, r bindery.Resolution) version {
 // Everything that a lookup finds depends on these ids and revisions alone; a
 // service type that lacks the host has neither method nor binding for it.
 const askVersions = `SELECT k.n, s.id, s.revision, COALESCE(m.id, 0), COALESCE(m.revision, 0),
-		COALESCE(x.id, o.id, 0), COALESCE(x.revision, o.revision, 0), CASE WHEN x.id IS NULL AND o.id IS NOT NULL THEN 1 ELSE 0 END
+		COALESCE(x.id, o.id, 0), COALESCE(x.revision, o.revision, 0),
+		CAST(CASE WHEN x.id IS NULL AND o.id IS NOT NULL THEN 1 ELSE 0 END AS bigint)
 	FROM unnest(CAST(? AS text[]), CAST(? AS text[]), CAST(? AS text[]), CAST(? AS text[]), CAST(? AS text[]))
 		WITH ORDINALITY AS k (service, host, auth, exact, old, n)
 	JOIN service_types s ON s.name = k.service AND s.removed = 0
 	LEFT JOIN auth_methods m ON m.service_row = s.id AND m.host = k.host
 	LEFT JOIN identity_bindings x ON x.exact_key = k.exact AND x.service_row = s.id AND x.host = k.host AND x.auth_type = k.auth
-	LEFT JOIN identity_bindings o ON x.id IS NULL AND o.old_key = k.old AND o.old_key <> '' AND o.service_row = s.id
-		AND o.host = k.host AND o.auth_type = k.auth`
-
-// askPostgres is one round trip.
-func (e *postgresStore) ask(ctx context.Context, all []*lookup) error {
-	columns := [5][]string{}
-	for _, l := range all {
-		for i, v := range [5]string{l.service, l.host, l.auth, l.keys.Exact, l.keys.Old} {
-			columns[i] = append(columns[i], v)
-		}
-	}
-	return e.look(ctx, func(t *tx) error {
-		return t.each(ctx, askVersions, []any{columns[0], columns[1], columns[2], columns[3], columns[4]}, false, func(rows *sql.Rows) error {
-			var n int64
-			var v version
-			err := rows.Scan(&n, &v.service, &v.serviceAt, &v.method, &v.methodAt, &v.binding, &v.bindingAt, &v.byOldForm)
-			if err == nil {
-				l := all[n-1]
-				v.host, v.auth = l.host, l.auth
-				l.found = v
-			}
-			return err
-		})
-	})
-}
+	LEFT JOIN identity_bindings o ON o.old_key = CASE WHEN x.id IS NULL THEN k.old END AND o.old_key <> ''
+		AND o.service_row = s.id AND o.host = k.host AND o.auth_type = k.auth`

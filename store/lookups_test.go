@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"bindery"
 	"bindery/devserver/servertest"
 	"bindery/store/storetest"
@@ -110,6 +112,39 @@ func TestLookupsTogether(t *testing.T) {
 		got, err := reader.Resolve(ctx, "service", "h", bindery.AuthX509, all[0].Keys)
 		if err != nil || got.Service.Row != 0 || got.Binding.Row != 0 {
 			t.Errorf("after the removal: got %+v, %v", got, err)
+		}
+	})
+}
+
+// Lookups go on when the server ended their connection, or was restarted.
+func TestLookupsOutliveTheirConnection(t *testing.T) {
+	t.Parallel()
+	servertest.EachPostgres(t, func(t *testing.T, v servertest.Version) {
+		url := database(t, v)
+		s := openFew(t, url, storetest.Keys(t))
+		c, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close(context.Background()) }() // nothing was kept open
+		for range 3 {
+			got, err := s.Resolve(t.Context(), "service", "h", bindery.AuthX509, bindery.IdentityKeys{Exact: "k"})
+			if err != nil || got.Service.Row != 0 {
+				t.Errorf("got %+v, %v", got, err)
+			}
+			var ended int
+			err = c.QueryRow(t.Context(), `SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+				WHERE datname = current_database() AND pid <> pg_backend_pid()`).Scan(&ended)
+			if err != nil || ended == 0 {
+				t.Fatalf("%d connections ended, %v", ended, err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.Resolve(t.Context(), "service", "h", bindery.AuthX509, bindery.IdentityKeys{Exact: "k"})
+		if bindery.CodeOf(err) != bindery.CodeUnavailable {
+			t.Errorf("after the end: %v", err)
 		}
 	})
 }

@@ -20,6 +20,8 @@ const (
 	// found no order for it and others; a context usually ends it before.
 	maxAttempts = 50
 	longestWait = 64 * time.Millisecond
+	// maxIdle is how long a connection may do nothing before it is closed.
+	maxIdle = 5 * time.Minute
 )
 
 // postgresSettings bound what a lost client or a forgotten lock can hold up. The
@@ -36,6 +38,7 @@ type postgresStore struct {
 	db      *sql.DB
 	store   *Store
 	lookups lookups
+	asker   *asker
 }
 
 func openPostgres(ctx context.Context, dsn string, o Options, s *Store) (_ engine, err error) {
@@ -58,13 +61,14 @@ func openPostgres(ctx context.Context, dsn string, o Options, s *Store) (_ engin
 	if n <= 0 {
 		n = defaultConnections
 	}
-	e := &postgresStore{db: stdlib.OpenDB(*config, stdlib.OptionAfterConnect(durable)), store: s}
-	e.lookups = lookups{ask: e.ask, known: map[version]bindery.Resolution{}, read: func(ctx context.Context, l *lookup) (bindery.Resolution, error) {
+	e := &postgresStore{db: stdlib.OpenDB(*config, stdlib.OptionAfterConnect(durable)), store: s, asker: newAsker(config)}
+	e.lookups = lookups{ask: e.asker.ask, known: map[version]bindery.Resolution{}, read: func(ctx context.Context, l *lookup) (bindery.Resolution, error) {
 		return s.read(ctx, l.service, l.host, bindery.AuthType(l.auth), l.keys)
 	}}
+	n = max(n-1, 1) // one is the asker's
 	e.db.SetMaxOpenConns(n)
 	e.db.SetMaxIdleConns(n)
-	e.db.SetConnMaxIdleTime(5 * time.Minute)
+	e.db.SetConnMaxIdleTime(maxIdle)
 	return e, nil
 }
 
@@ -183,7 +187,10 @@ func (e *postgresStore) begin(ctx context.Context, o *sql.TxOptions) (*sql.Tx, e
 	}
 }
 
-func (e *postgresStore) close() error { return e.db.Close() }
+func (e *postgresStore) close() error {
+	e.asker.close()
+	return e.db.Close()
+}
 
 // A pgSession runs statements within a transaction, or each on its own.
 type pgSession struct {
