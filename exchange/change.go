@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"bindery"
 )
@@ -44,9 +45,14 @@ func (s *Service) change(ctx context.Context, by Caller, action string, f func(b
 		if err := f(tx, &c); err != nil {
 			return err
 		}
-		return tx.Events().Add(ctx, bindery.Event{
-			At: now, Actor: by.Name, RequestID: by.RequestID, Action: action, Result: "succeeded", Message: c.what,
-		})
+		return audit(ctx, tx, by, action, c.what, now)
+	})
+}
+
+// audit writes that somebody did what.
+func audit(ctx context.Context, tx bindery.Tx, by Caller, action, what string, now time.Time) error {
+	return tx.Events().Add(ctx, bindery.Event{
+		At: now, Actor: by.Name, RequestID: by.RequestID, Action: action, Result: "succeeded", Message: what,
 	})
 }
 

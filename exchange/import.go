@@ -5,16 +5,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"bindery"
 )
 
 // An Import takes over the records of another service as they are: their UUIDs,
-// dates and names. Every record is checked as if an administrator had sent it,
-// and taken in a transaction of its own, so that an import can be ended and
-// repeated at any time. It begins with the service types, since the others refer
-// to them by UUID; several goroutines may use it at once.
+// dates and names. Every record is checked as if an administrator had sent it. It
+// begins with the service types, since the others refer to them by UUID, and one
+// goroutine uses it. It can be ended and repeated at any time.
 type Import struct {
 	// Distinct says that the caller sees to it that no two of the records at hand share
 	// what must be unique, so that a dry run need not remember what they have.
@@ -26,7 +24,6 @@ type Import struct {
 
 	// What a dry run would have added, since nothing of it is in the store: the
 	// service types by UUID, and who has what must be unique.
-	mu    sync.Mutex
 	types map[string]bindery.ServiceType
 	has   map[string]string
 }
@@ -40,12 +37,133 @@ const (
 	ImportUnchanged Imported = "unchanged"
 )
 
+// An ImportRecord is one that was checked by itself. [Import.Take] takes it.
+type ImportRecord struct {
+	err  error  // what is wrong with it by itself
+	what string // for the audit
+	// fill completes it from what it refers to. add adds it, with CodeConflict where it is here or
+	// something else is in its way, and look says which. That is the order because few are.
+	fill func(bindery.Tx) error
+	add  func(bindery.Tx, *change) error
+	look func(bindery.Tx) (Imported, error)
+	// note is for a dry run that would have added it.
+	note func() error
+}
+
+// An ImportResult is what became of a record. Errors: CodeInvalid and CodeNotFound
+// as for an administrator, CodeConflict, which says what the record collides with, CodeForbidden
+// for keys that may only read or are limited; see [Refused] for others.
+type ImportResult struct {
+	Got Imported
+	Err error
+}
+
+// Refused reports whether an error is about the record. Any other one is about the
+// store, and the next record would have it too.
+func Refused(err error) bool {
+	switch bindery.CodeOf(err) {
+	case bindery.CodeInvalid, bindery.CodeNotFound, bindery.CodeConflict, bindery.CodeTooLarge, bindery.CodeUnsupported:
+		return true
+	}
+	return false
+}
+
 // Import begins an import. A dry run checks everything and changes nothing.
-// Errors of its methods: CodeInvalid and CodeNotFound as for an administrator,
-// CodeConflict, which says what the record collides with, CodeForbidden for keys
-// that may only read or are limited.
 func (s *Service) Import(by Caller, dryRun bool) *Import {
 	return &Import{s: s, by: by, dry: dryRun, types: make(map[string]bindery.ServiceType), has: make(map[string]string)}
+}
+
+// Take takes records in their order, all in one transaction: a commit for each of
+// a hundred thousand would be most of the work. One that is refused does not keep
+// the others from being taken. Where the transaction fails, each is taken in one
+// of its own, so that whoever is at fault is alone.
+func (i *Import) Take(ctx context.Context, records ...*ImportRecord) []ImportResult {
+	results := make([]ImportResult, len(records))
+	err := i.together(ctx, records, results)
+	for n := 0; err != nil && n < len(records); n++ {
+		if one := i.together(ctx, records[n:n+1], results[n:n+1]); one != nil {
+			results[n] = ImportResult{Err: one}
+		}
+		if one := results[n].Err; one != nil && !Refused(one) {
+			for ; n < len(records); n++ {
+				results[n] = ImportResult{Err: one}
+			}
+		}
+	}
+	return results
+}
+
+// together is one transaction. Its error is that of the transaction, and what the
+// results say then never happened.
+func (i *Import) together(ctx context.Context, records []*ImportRecord, results []ImportResult) error {
+	if i.dry {
+		return i.pretend(ctx, records, results)
+	}
+	now := i.s.o.Now()
+	var c change
+	defer func() { i.s.stamps.forget(c) }()
+	return i.s.store.Update(ctx, func(tx bindery.Tx) error {
+		c = change{}
+		for n, r := range records {
+			got, err := r.take(tx, &c)
+			if err == nil && got == ImportAdded {
+				err = audit(ctx, tx, i.by, "import", r.what, now)
+			}
+			if err != nil && !Refused(err) {
+				return err
+			}
+			results[n] = ImportResult{got, err}
+		}
+		return nil
+	})
+}
+
+func (r *ImportRecord) take(tx bindery.Tx, c *change) (Imported, error) {
+	if r.err != nil {
+		return "", r.err
+	}
+	if err := r.fill(tx); err != nil {
+		return "", err
+	}
+	err := r.add(tx, c)
+	if bindery.CodeOf(err) != bindery.CodeConflict {
+		return ImportAdded, err
+	}
+	got, why := r.look(tx)
+	if why == nil && got == ImportAdded {
+		why = err // and nothing that can be named is in its way
+	}
+	return got, why
+}
+
+// pretend is together in a dry run.
+func (i *Import) pretend(ctx context.Context, records []*ImportRecord, results []ImportResult) error {
+	err := i.s.store.View(ctx, func(tx bindery.Tx) error {
+		for n, r := range records {
+			got, err := r.try(tx)
+			if err != nil && !Refused(err) {
+				return err
+			}
+			results[n] = ImportResult{got, err}
+		}
+		return nil
+	})
+	for n, r := range records {
+		if err == nil && results[n].Err == nil && results[n].Got == ImportAdded {
+			results[n].Err = r.note()
+		}
+	}
+	return err
+}
+
+func (r *ImportRecord) try(tx bindery.Tx) (Imported, error) {
+	if r.err != nil {
+		return "", r.err
+	}
+	if err := r.fill(tx); err != nil {
+		return "", err
+	}
+	return r.look(tx)
 }
 
 func (i *Import) allowed(uuid, object string) error {
@@ -66,11 +184,9 @@ func (i *Import) allowed(uuid, object string) error {
 
 // claim notes in a dry run that a record has what must be unique, or says which one has it.
 func (i *Import) claim(who string, unique ...string) error {
-	if !i.dry || i.Distinct {
+	if i.Distinct {
 		return nil
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
 	for _, u := range unique {
 		if other, ok := i.has[u]; ok && other != who {
 			return collides(who, other, "which the same import brings")
@@ -85,27 +201,6 @@ func (i *Import) claim(who string, unique ...string) error {
 // collides is the error for a record that cannot stand beside another one.
 func collides(who, other, how string) error {
 	return bindery.Errorf(bindery.CodeConflict, "%s collides with %s, %s", who, other, how)
-}
-
-// take is one record's transaction. look says whether the record is there as it
-// is, and what else is in its way; add adds it.
-func (i *Import) take(ctx context.Context, what string, look func(bindery.Tx) (Imported, error), add func(bindery.Tx, *change) error) (got Imported, err error) {
-	// Most of a repeated import is there already, and nothing is written about that.
-	err = i.s.store.View(ctx, func(tx bindery.Tx) error {
-		got, err = look(tx)
-		return err
-	})
-	if err != nil || i.dry || got == ImportUnchanged {
-		return got, err
-	}
-	err = i.s.change(ctx, i.by, "import", func(tx bindery.Tx, c *change) error {
-		if got, err = look(tx); err != nil || got == ImportUnchanged {
-			return err
-		}
-		c.what = what
-		return add(tx, c)
-	})
-	return got, err
 }
 
 // A field of a record, and whether the one that is here has the same in it.
@@ -128,10 +223,10 @@ func same(who string, fields ...compared) (Imported, error) {
 	return ImportUnchanged, nil
 }
 
-// ServiceType takes one over.
-func (i *Import) ServiceType(ctx context.Context, t bindery.ServiceType) (Imported, error) {
+// ServiceType is one to take over.
+func (i *Import) ServiceType(ctx context.Context, t bindery.ServiceType) *ImportRecord {
 	if err := i.allowed(t.UUID, objServiceType); err != nil {
-		return "", err
+		return &ImportRecord{err: err}
 	}
 	authTypes, method := make([]string, len(t.AuthTypes)), string(t.AuthMethod)
 	for n, a := range t.AuthTypes {
@@ -139,16 +234,14 @@ func (i *Import) ServiceType(ctx context.Context, t bindery.ServiceType) (Import
 	}
 	hosts := t.Hosts
 	in := ServiceTypeInput{Name: &t.Name, Hosts: &hosts, AuthTypes: &authTypes, AuthMethod: &method, Type: &t.Type}
-	if err := i.s.fillServiceType(&t, in, true); err != nil {
-		return "", err
-	}
-	var err error
-	if t.Row, err = i.s.store.NewID(ctx); err != nil {
-		return "", err
+	err := i.s.fillServiceType(&t, in, true)
+	if err == nil {
+		t.Row, err = i.s.store.NewID(ctx)
 	}
 	t.Revision = 1
 	who := describeType(t)
-	got, err := i.take(ctx, who, func(tx bindery.Tx) (Imported, error) {
+	nothing := func(bindery.Tx) error { return nil }
+	return &ImportRecord{err: err, what: who, fill: nothing, look: func(tx bindery.Tx) (Imported, error) {
 		had, err := tx.ServiceTypes().ByUUID(ctx, t.UUID)
 		if err == nil {
 			return same(who, compared{"name", had.Name == t.Name}, compared{"hosts", slices.Equal(had.Hosts, t.Hosts)},
@@ -162,19 +255,16 @@ func (i *Import) ServiceType(ctx context.Context, t bindery.ServiceType) (Import
 			return "", collides(who, describeType(had), "which has its name")
 		}
 		return ImportAdded, ignoreMissing(err)
-	}, func(tx bindery.Tx, c *change) error {
+	}, add: func(tx bindery.Tx, c *change) error {
 		c.everything = true
 		return tx.ServiceTypes().Add(ctx, t)
-	})
-	if err == nil && got == ImportAdded {
-		err = i.claim(who, "service type\x00"+t.Name, "service type uuid\x00"+t.UUID)
-	}
-	if err == nil && i.dry && got == ImportAdded {
-		i.mu.Lock()
-		i.types[t.UUID] = t
-		i.mu.Unlock()
-	}
-	return got, err
+	}, note: func() error {
+		err := i.claim(who, "service type\x00"+t.Name, "service type uuid\x00"+t.UUID)
+		if err == nil {
+			i.types[t.UUID] = t
+		}
+		return err
+	}}
 }
 
 func ignoreMissing(err error) error {
@@ -188,8 +278,6 @@ func ignoreMissing(err error) error {
 func (i *Import) serviceType(ctx context.Context, tx bindery.Tx, uuid string) (bindery.ServiceType, error) {
 	t, err := serviceTypeByUUID(ctx, tx, i.by, uuid)
 	if bindery.CodeOf(err) == bindery.CodeNotFound {
-		i.mu.Lock()
-		defer i.mu.Unlock()
 		if t, ok := i.types[uuid]; ok {
 			return t, nil
 		}
@@ -197,40 +285,40 @@ func (i *Import) serviceType(ctx context.Context, tx bindery.Tx, uuid string) (b
 	return t, err
 }
 
-// AuthMethod takes one over. It is found by its service type and host.
-func (i *Import) AuthMethod(ctx context.Context, m bindery.AuthMethod) (Imported, error) {
+// AuthMethod is one to take over. It is found by its service type and host.
+func (i *Import) AuthMethod(ctx context.Context, m bindery.AuthMethod) *ImportRecord {
 	if err := i.allowed(m.UUID, objAuthMethod); err != nil {
-		return "", err
+		return &ImportRecord{err: err}
 	}
 	if m.ServiceUUID == "" {
-		return "", empty(objAuthMethod, "service_uuid")
+		return &ImportRecord{err: empty(objAuthMethod, "service_uuid")}
 	}
 	mat, err := unseal(m.Material)
-	if err != nil {
-		return "", err
+	if err == nil {
+		m.Row, err = i.s.store.NewID(ctx)
 	}
 	in := AuthMethodInput{Host: &m.Host, Port: &m.Port, AccessKey: &mat.AccessKey, Headers: &mat.Headers}
-	if m.Row, err = i.s.store.NewID(ctx); err != nil {
-		return "", err
-	}
 	m.Revision = 1
 	kind := m.Kind
 	var who string
-	got, err := i.take(ctx, fmt.Sprintf("auth method %s of service type %s on host %q", m.UUID, m.ServiceUUID, m.Host), func(tx bindery.Tx) (Imported, error) {
-		t, err := i.serviceType(ctx, tx, m.ServiceUUID)
-		if err != nil {
-			return "", err
+	var t bindery.ServiceType
+	what := fmt.Sprintf("auth method %s of service type %s on host %q", m.UUID, m.ServiceUUID, m.Host)
+	return &ImportRecord{err: err, what: what, fill: func(tx bindery.Tx) (err error) {
+		if t, err = i.serviceType(ctx, tx, m.ServiceUUID); err != nil {
+			return err
 		}
 		if who = describeMethod(m, t); kind != t.AuthMethod {
-			return "", invalid("%s is of type %s, and its service type uses %s", who, kind, t.AuthMethod)
+			return invalid("%s is of type %s, and its service type uses %s", who, kind, t.AuthMethod)
 		}
 		m.ServiceRow, m.Kind = t.Row, "" // no material is there yet that could stay
 		if err := fillAuthMethod(&m, &t, in, true); err != nil {
-			return "", err
+			return err
 		}
 		if !slices.Contains(t.Hosts, m.Host) {
-			return "", errNoHost
+			return errNoHost
 		}
+		return nil
+	}, look: func(tx bindery.Tx) (Imported, error) {
 		had, err := tx.AuthMethods().ByHost(ctx, t.Row, m.Host)
 		switch {
 		case err != nil:
@@ -239,75 +327,75 @@ func (i *Import) AuthMethod(ctx context.Context, m bindery.AuthMethod) (Imported
 			return "", collides(who, describeMethod(had, t), "which stands there")
 		}
 		return same(who, compared{"port", had.Port == m.Port}, compared{"access_key or headers", had.Material.Equal(m.Material)})
-	}, func(tx bindery.Tx, c *change) error {
+	}, add: func(tx bindery.Tx, c *change) error {
 		c.everything = true
 		return tx.AuthMethods().Add(ctx, m)
-	})
-	if err == nil && got == ImportAdded {
-		err = i.claim(who, fmt.Sprintf("auth method\x00%s\x00%s", m.ServiceUUID, m.Host))
-	}
-	return got, err
+	}, note: func() error {
+		return i.claim(who, fmt.Sprintf("auth method\x00%s\x00%s", m.ServiceUUID, m.Host))
+	}}
 }
 
-// Binding takes one over. It is found by its name, or its identifier.
-func (i *Import) Binding(ctx context.Context, b bindery.IdentityBinding) (Imported, error) {
+// Binding is one to take over. It is found by its name, or its identifier.
+func (i *Import) Binding(ctx context.Context, b bindery.IdentityBinding) *ImportRecord {
 	if err := i.allowed(b.UUID, objBinding); err != nil {
-		return "", err
+		return &ImportRecord{err: err}
 	}
 	auth := string(b.AuthType)
 	in := BindingInput{
 		Name: &b.Name, ServiceUUID: &b.ServiceUUID, Host: &b.Host, AuthType: &auth,
 		Identifier: &b.Identifier, UniqueKey: &b.UniqueKey, Issuer: &b.Issuer,
 	}
-	if err := checkBinding(in, true); err != nil {
-		return "", err
-	}
-	var err error
-	if b.Row, err = i.s.store.NewID(ctx); err != nil {
-		return "", err
+	err := checkBinding(in, true)
+	if err == nil {
+		b.Row, err = i.s.store.NewID(ctx)
 	}
 	b.Revision = 1
 	var who string
-	got, err := i.take(ctx, fmt.Sprintf("binding %q (%s) of service type %s on host %q", b.Name, b.UUID, b.ServiceUUID, b.Host), func(tx bindery.Tx) (Imported, error) {
+	what := fmt.Sprintf("binding %q (%s) of service type %s on host %q", b.Name, b.UUID, b.ServiceUUID, b.Host)
+	return &ImportRecord{err: err, what: what, fill: func(tx bindery.Tx) error {
 		t, err := i.serviceType(ctx, tx, b.ServiceUUID)
 		if err != nil {
-			return "", err
+			return err
 		}
 		b.ServiceRow, who = t.Row, describeBinding(b, t)
-		if err := i.s.fillBinding(&b, &t, in, true); err != nil {
-			return "", err
-		}
-		had, err := tx.IdentityBindings().List(ctx, bindery.IdentityBindingFilter{Services: []int64{t.Row}, Host: b.Host, Keys: b.Keys}, bindery.Page{})
-		if err != nil {
-			return "", err
-		}
-		how := "which has its auth_identifier"
-		if named, err := tx.IdentityBindings().ByName(ctx, b.Name); err == nil {
-			if named.UUID == b.UUID || len(had) == 0 {
-				had, how = []bindery.IdentityBinding{named}, "which has its name"
-			}
-		} else if ignoreMissing(err) != nil {
-			return "", err
-		}
-		if len(had) == 0 {
-			return ImportAdded, nil
-		}
-		if old := had[0]; old.UUID == b.UUID {
-			return same(who, compared{"name", old.Name == b.Name}, compared{"service_uuid", old.ServiceUUID == b.ServiceUUID},
-				compared{"host", old.Host == b.Host}, compared{"auth_identifier", old.Identifier == b.Identifier},
-				compared{"unique_key", old.UniqueKey == b.UniqueKey}, compared{"auth_type", old.AuthType == b.AuthType})
-		}
-		return "", collides(who, fmt.Sprintf("binding %q (%s), auth_identifier %q", had[0].Name, had[0].UUID, had[0].Identifier), how)
-	}, func(tx bindery.Tx, c *change) error {
-		c.keys = []bindery.IdentityKeys{b.Keys}
+		return i.s.fillBinding(&b, &t, in, true)
+	}, look: func(tx bindery.Tx) (Imported, error) {
+		return lookBinding(ctx, tx, b, who)
+	}, add: func(tx bindery.Tx, c *change) error {
+		c.keys = append(c.keys, b.Keys)
 		return tx.IdentityBindings().Add(ctx, b)
-	})
-	if err == nil && got == ImportAdded {
-		unique := []string{"binding\x00" + b.Name, fmt.Sprintf("exact\x00%s\x00%s\x00%s\x00%s", b.ServiceUUID, b.Host, b.AuthType, b.Keys.Exact)}
+	}, note: func() error {
+		place := fmt.Sprintf("\x00%s\x00%s\x00%s\x00", b.ServiceUUID, b.Host, b.AuthType)
+		unique := []string{"binding\x00" + b.Name, "exact" + place + b.Keys.Exact}
 		if b.Keys.Old != "" {
-			unique = append(unique, fmt.Sprintf("old\x00%s\x00%s\x00%s\x00%s", b.ServiceUUID, b.Host, b.AuthType, b.Keys.Old))
+			unique = append(unique, "old"+place+b.Keys.Old)
 		}
-		err = i.claim(who, unique...)
+		return i.claim(who, unique...)
+	}}
+}
+
+// lookBinding looks for a binding, and for others that have what must be unique.
+func lookBinding(ctx context.Context, tx bindery.Tx, b bindery.IdentityBinding, who string) (Imported, error) {
+	f := bindery.IdentityBindingFilter{Services: []int64{b.ServiceRow}, Host: b.Host, Keys: b.Keys}
+	had, err := tx.IdentityBindings().List(ctx, f, bindery.Page{})
+	if err != nil {
+		return "", err
 	}
-	return got, err
+	how := "which has its auth_identifier"
+	if named, err := tx.IdentityBindings().ByName(ctx, b.Name); err == nil {
+		if named.UUID == b.UUID || len(had) == 0 {
+			had, how = []bindery.IdentityBinding{named}, "which has its name"
+		}
+	} else if ignoreMissing(err) != nil {
+		return "", err
+	}
+	if len(had) == 0 {
+		return ImportAdded, nil
+	}
+	if old := had[0]; old.UUID == b.UUID {
+		return same(who, compared{"name", old.Name == b.Name}, compared{"service_uuid", old.ServiceUUID == b.ServiceUUID},
+			compared{"host", old.Host == b.Host}, compared{"auth_identifier", old.Identifier == b.Identifier},
+			compared{"unique_key", old.UniqueKey == b.UniqueKey}, compared{"auth_type", old.AuthType == b.AuthType})
+	}
+	return "", collides(who, fmt.Sprintf("binding %q (%s), auth_identifier %q", had[0].Name, had[0].UUID, had[0].Identifier), how)
 }

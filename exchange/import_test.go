@@ -1,6 +1,7 @@
 package exchange_test
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -41,6 +42,12 @@ func oldBinding(uuid, name, service, host, dn string) bindery.IdentityBinding {
 	}
 }
 
+func take(t testing.TB, i *exchange.Import, r *exchange.ImportRecord) (exchange.Imported, error) {
+	t.Helper()
+	all := i.Take(t.Context(), r)
+	return all[0].Got, all[0].Err
+}
+
 func TestImport(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -53,13 +60,13 @@ func TestImport(t *testing.T) {
 		want string // of the message
 	}
 	service := func(s bindery.ServiceType) func(*exchange.Import) (exchange.Imported, error) {
-		return func(i *exchange.Import) (exchange.Imported, error) { return i.ServiceType(ctx, s) }
+		return func(i *exchange.Import) (exchange.Imported, error) { return take(t, i, i.ServiceType(ctx, s)) }
 	}
 	method := func(m bindery.AuthMethod) func(*exchange.Import) (exchange.Imported, error) {
-		return func(i *exchange.Import) (exchange.Imported, error) { return i.AuthMethod(ctx, m) }
+		return func(i *exchange.Import) (exchange.Imported, error) { return take(t, i, i.AuthMethod(ctx, m)) }
 	}
 	binding := func(b bindery.IdentityBinding) func(*exchange.Import) (exchange.Imported, error) {
-		return func(i *exchange.Import) (exchange.Imported, error) { return i.Binding(ctx, b) }
+		return func(i *exchange.Import) (exchange.Imported, error) { return take(t, i, i.Binding(ctx, b)) }
 	}
 	wrongKind := oldAuthMethod(t, "m-3", "s-1", "h2")
 	wrongKind.Kind = bindery.AuthMethodHeaders
@@ -117,10 +124,11 @@ func TestImport(t *testing.T) {
 	}
 	// What was changed here since is not overwritten.
 	must(w.UpdateBinding(ctx, admin, "b1", exchange.BindingInput{UniqueKey: ptr("new")}))(t)
-	_, err := i.Binding(ctx, oldBinding("b-1", "b1", "s-1", "h1", "CN=alice,O=x"))
+	_, err := take(t, i, i.Binding(ctx, oldBinding("b-1", "b1", "s-1", "h1", "CN=alice,O=x")))
 	refused(t, err, bindery.CodeConflict, `binding "b1" (b-1) of service type "st1" on host "h1" collides with itself, which is here with another unique_key`)
 	for _, by := range []exchange.Caller{{Name: "r", ReadOnly: true}, {Name: "l", Services: []string{"st5"}}} {
-		if _, err := w.Import(by, false).ServiceType(ctx, oldServiceType("s-5", "st5")); bindery.CodeOf(err) != bindery.CodeForbidden {
+		i := w.Import(by, false)
+		if _, err := take(t, i, i.ServiceType(ctx, oldServiceType("s-5", "st5"))); bindery.CodeOf(err) != bindery.CodeForbidden {
 			t.Errorf("%s: got %v", by.Name, err)
 		}
 	}
@@ -134,8 +142,93 @@ func TestImportedBindingsAuthenticate(t *testing.T) {
 	bob := who(t, "CN=bob,O=x")
 	_, err := w.Token(t.Context(), bob, "ams1", u.host)
 	refused(t, err, bindery.CodeNotFound, "Binding was not found")
-	if _, err := w.Import(admin, false).Binding(t.Context(), oldBinding("b-1", "b1", s.UUID, u.host, "/O=x/CN=bob")); err != nil {
+	i := w.Import(admin, false)
+	if _, err := take(t, i, i.Binding(t.Context(), oldBinding("b-1", "b1", s.UUID, u.host, "/O=x/CN=bob"))); err != nil {
 		t.Fatal(err)
 	}
 	must(w.Token(t.Context(), bob, "ams1", u.host))(t)
+}
+
+// A troubled store fails as it is told to, and counts transactions.
+type troubled struct {
+	bindery.Store
+	updates int
+	fail    func(n int) error
+}
+
+func (s *troubled) Update(ctx context.Context, f func(bindery.Tx) error) error {
+	s.updates++
+	if s.fail != nil {
+		if err := s.fail(s.updates); err != nil {
+			return err
+		}
+	}
+	return s.Store.Update(ctx, f)
+}
+
+// Many records share a transaction, and each has its own fate: what is refused is
+// refused as if it came alone, after those before it.
+func TestImportTogether(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, open func() bindery.Store) {
+		s := &troubled{Store: open()}
+		w := worldOn(t, s)
+		i, ctx := w.Import(admin, false), t.Context()
+		if r := i.Take(ctx, i.ServiceType(ctx, oldServiceType("s-1", "st1"))); r[0].Err != nil {
+			t.Fatal(r[0].Err)
+		}
+		records := func() []*exchange.ImportRecord {
+			return []*exchange.ImportRecord{
+				i.Binding(ctx, oldBinding("b-1", "b1", "s-1", "h1", "CN=alice,O=x")),
+				i.Binding(ctx, oldBinding("b-2", "b2", "s-1", "h1", "/O=x/CN=alice")),
+				i.Binding(ctx, oldBinding("b-3", "b1", "s-1", "h1", "CN=bob,O=x")),
+				i.Binding(ctx, oldBinding("b-4", "b4", "s-gone", "h1", "CN=carol,O=x")),
+				i.Binding(ctx, oldBinding("", "b5", "s-1", "h1", "CN=dave,O=x")),
+				i.Binding(ctx, oldBinding("b-6", "b6", "s-1", "h1", "CN=eve,O=x")),
+			}
+		}
+		const name, identifier = "which has its name", "which has its auth_identifier"
+		check := func(what string, good exchange.Imported, transactions int) {
+			t.Helper()
+			before := s.updates
+			for n, r := range i.Take(ctx, records()...) {
+				code := []bindery.Code{"", bindery.CodeConflict, bindery.CodeConflict, bindery.CodeNotFound, bindery.CodeInvalid, ""}[n]
+				want := []string{"", identifier, name, "Service-type was not found", "uuid", ""}[n]
+				if bindery.CodeOf(r.Err) != code || r.Err != nil && !strings.Contains(bindery.MessageOf(r.Err), want) || r.Err == nil && r.Got != good {
+					t.Errorf("%s, record %d: got %s, %v", what, n, r.Got, r.Err)
+				}
+			}
+			if n := s.updates - before; n != transactions {
+				t.Errorf("%s: %d transactions, want %d", what, n, transactions)
+			}
+		}
+		// Where all together cannot be written, each is tried by itself.
+		s.fail = func(n int) error {
+			if n == 2 {
+				return bindery.Errorf(bindery.CodeUnavailable, "others were in the way")
+			}
+			return nil
+		}
+		check("first", exchange.ImportAdded, 1+6)
+		check("again", exchange.ImportUnchanged, 1)
+		events := 0
+		if err := s.View(ctx, func(tx bindery.Tx) error {
+			all, err := tx.Events().List(ctx, bindery.EventFilter{}, bindery.Page{})
+			events = len(all)
+			return err
+		}); err != nil || events != 3 {
+			t.Errorf("%d events (%v), want one for each that was added", events, err)
+		}
+		// A store that is gone is no fault of a record, and not asked for each.
+		s.fail = func(int) error { return bindery.Errorf(bindery.CodeUnavailable, "the store does not answer") }
+		before := s.updates
+		for n, r := range i.Take(ctx, records()...) {
+			if exchange.Refused(r.Err) || r.Err == nil {
+				t.Errorf("without a store, record %d: got %s, %v", n, r.Got, r.Err)
+			}
+		}
+		if n := s.updates - before; n != 2 {
+			t.Errorf("a store that is gone was asked %d times", n)
+		}
+	})
 }

@@ -11,7 +11,6 @@ import (
 	"strconv"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sync/errgroup"
 
 	"bindery"
 	"bindery/client"
@@ -54,10 +53,7 @@ It opens the store of the configuration itself: an SQLite store must not be in u
 		if err != nil {
 			return err
 		}
-		i := &argoImport{s: s, o: o, dir: args[0], atOnce: 1, to: service.Import(exchange.Caller{Name: "bindery import"}, o.dryRun)}
-		if opened.Sole() {
-			i.atOnce = importedAtOnce
-		}
+		i := &argoImport{s: s, o: o, dir: args[0], to: service.Import(exchange.Caller{Name: "bindery import"}, o.dryRun)}
 		return errors.Join(i.run(ctx), opened.Close())
 	})
 	f := c.Flags()
@@ -97,9 +93,8 @@ func openExchange(ctx context.Context, s *session, file string) (*exchange.Servi
 
 type importOptions struct{ dryRun, allowMissing, all bool }
 
-// importedAtOnce is how many records are taken at a time where the store commits
-// those together. PostgreSQL takes neighbours for conflicts, and is faster one by one.
-const importedAtOnce = 32
+// importedAtOnce is how many records share a transaction.
+const importedAtOnce = 100
 
 // An argoImport is one run of the command.
 type argoImport struct {
@@ -109,8 +104,6 @@ type argoImport struct {
 	to   *exchange.Import
 	seen *repeats
 	bar  *progress
-
-	atOnce int
 
 	files  []collection // those that are there
 	totals []importTotal
@@ -277,31 +270,22 @@ func (i *argoImport) one(ctx context.Context, c collection, line int, r record, 
 			return err
 		}
 	}
-	if i.batch = append(i.batch, j); alone || len(i.batch) >= i.atOnce {
+	if i.batch = append(i.batch, j); alone || len(i.batch) >= importedAtOnce {
 		return i.flush(ctx)
 	}
 	return nil
 }
 
-// flush takes the records of the batch, all at once, and reports them in their order.
+// flush takes the records of the batch, and reports them.
 func (i *argoImport) flush(ctx context.Context) error {
 	// Those that share a name are in a batch of their own; nothing else that is shared gets here.
 	i.to.Distinct = len(i.batch) > 0 && !i.batch[0].twins(i.seen)
-	type result struct {
-		got exchange.Imported
-		err error
-	}
-	results := make([]result, len(i.batch))
-	var g errgroup.Group
+	records := make([]*exchange.ImportRecord, len(i.batch))
 	for n, j := range i.batch {
-		g.Go(func() error {
-			results[n].got, results[n].err = j.take(ctx, i.to)
-			return nil
-		})
+		records[n] = j.take(ctx, i.to)
 	}
-	_ = g.Wait()
-	for n, j := range i.batch {
-		if err := i.became(j, results[n].got, results[n].err); err != nil {
+	for n, r := range i.to.Take(ctx, records...) {
+		if err := i.became(i.batch[n], r.Got, r.Err); err != nil {
 			return err
 		}
 	}
@@ -309,14 +293,9 @@ func (i *argoImport) flush(ctx context.Context) error {
 	return nil
 }
 
-// refusals are what is wrong with a record. Every other error ends the import.
-var refusals = map[bindery.Code]bool{
-	bindery.CodeInvalid: true, bindery.CodeNotFound: true, bindery.CodeConflict: true, bindery.CodeTooLarge: true, bindery.CodeUnsupported: true,
-}
-
 func (i *argoImport) became(j importJob, got exchange.Imported, err error) error {
 	switch {
-	case err != nil && !refusals[bindery.CodeOf(err)]:
+	case err != nil && !exchange.Refused(err):
 		return fmt.Errorf("%s, line %d: %s: %w", j.file, j.line, j.label, err)
 	case err != nil:
 		i.now.Refused++

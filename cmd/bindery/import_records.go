@@ -15,7 +15,7 @@ import (
 // A record is one document of the old service, as far as it is understood.
 type record struct {
 	label string // for the report
-	take  func(context.Context, *exchange.Import) (exchange.Imported, error)
+	take  func(context.Context, *exchange.Import) *exchange.ImportRecord
 	// lookups are by what the old service found it: with two of one of these it
 	// answered 500. others are what may stand once, too: a name that the old service
 	// found bindings by only to administer them, and an identity's meaning, of which it knew nothing.
@@ -100,7 +100,7 @@ func readServiceType(d document) (record, error) {
 		{"service types have this name", keyOf("service type", t.Name)},
 		{"service types have this uuid", keyOf("service type uuid", t.UUID)},
 	}
-	r.take = func(ctx context.Context, i *exchange.Import) (exchange.Imported, error) { return i.ServiceType(ctx, t) }
+	r.take = func(ctx context.Context, i *exchange.Import) *exchange.ImportRecord { return i.ServiceType(ctx, t) }
 	return r, f.err
 }
 
@@ -130,7 +130,7 @@ func readAuthMethod(d document) (record, error) {
 	m.Material = bindery.NewSecret(string(b))
 	// The old service looked for those of the kind that the service type has.
 	r.lookups = []lookup{{"auth methods of this type stand on this host", keyOf("auth method", m.ServiceUUID, m.Host, string(m.Kind))}}
-	r.take = func(ctx context.Context, i *exchange.Import) (exchange.Imported, error) { return i.AuthMethod(ctx, m) }
+	r.take = func(ctx context.Context, i *exchange.Import) *exchange.ImportRecord { return i.AuthMethod(ctx, m) }
 	return r, f.err
 }
 
@@ -165,7 +165,7 @@ func readBinding(d document) (record, error) {
 			r.notes = append(r.notes, "its auth_identifier is no distinguished name: no certificate matches it")
 		}
 	}
-	r.take = func(ctx context.Context, i *exchange.Import) (exchange.Imported, error) { return i.Binding(ctx, b) }
+	r.take = func(ctx context.Context, i *exchange.Import) *exchange.ImportRecord { return i.Binding(ctx, b) }
 	return r, f.err
 }
 
