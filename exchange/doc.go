@@ -5,7 +5,8 @@
 // The path of one token ([Service.Token]):
 //
 //	look    what stands in the store now; where this process alone writes the store,
-//	        from memory unless a change made that old (see stamps)
+//	        from memory unless a change made that old (see stamps); once more after the
+//	        call, where a change may have overtaken it
 //	check   service type, auth type, host, auth method, binding and its issuer, in this order
 //	fetch   the token: kept from the last call, or from a call that is under way for
 //	        the same state of the same binding, or from one of its own
