@@ -278,8 +278,11 @@ func (r *RabbitMQ) writeConfiguration(o RabbitMQOptions) error {
 		"log.console = true",
 		"log.console.level = info",
 		"log.file = false",
-		"cluster_formation.randomized_startup_delay_range.min = 0",
-		"cluster_formation.randomized_startup_delay_range.max = 1",
+	}
+	if compareVersions(r.version, "4.0.0") < 0 { // later ones do not know these, and wait for nobody
+		lines = append(lines,
+			"cluster_formation.randomized_startup_delay_range.min = 0",
+			"cluster_formation.randomized_startup_delay_range.max = 1")
 	}
 	if o.TLS == nil {
 		lines = append(lines,
