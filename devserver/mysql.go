@@ -25,7 +25,7 @@ import (
 	"bindery"
 )
 
-// MySQLOptions say how to start a MariaDB.
+// MySQLOptions say how to start a MariaDB or a MySQL.
 type MySQLOptions struct {
 	// Dir is where all files are. It is created; a server that was there before is continued.
 	Dir string
@@ -37,12 +37,12 @@ type MySQLOptions struct {
 	NoFsync bool
 	// TLS, where it is set, lets clients choose TLS.
 	TLS *CertFiles
-	// Settings are further lines of the configuration file's section [mariadbd].
+	// Settings are further lines of the configuration file's section [mysqld].
 	Settings []string
 }
 
-// A MySQL is a private MariaDB, set up for Bindery by the script that operators
-// use (driver/mysql/setup.sql).
+// A MySQL is a private MariaDB or MySQL, set up for Bindery by the script that
+// operators use (driver/mysql/setup.sql).
 type MySQL struct {
 	*Process
 	Host string // 127.0.0.1
@@ -54,6 +54,8 @@ type MySQL struct {
 
 	Superuser     string
 	SuperPassword bindery.Secret // of Superuser
+
+	MariaDB bool // and not MySQL itself
 
 	version string
 }
@@ -83,22 +85,28 @@ var mysqlSetup string
 type MySQLBinary struct {
 	Program string
 	Version string // such as 10.11.6
+	MariaDB bool   // and not MySQL itself
 }
 
-// oldestMariaDB is the first version with all the privileges that Bindery needs by name.
-const oldestMariaDB = "10.5.2"
+// The first versions with all the privileges that Bindery needs by name.
+const (
+	oldestMariaDB = "10.5.2"
+	oldestMySQL   = "8.0.20"
+)
 
-var mariadbVersion = regexp.MustCompile(`\bVer (\d+\.\d+\.\d+)-MariaDB`)
+var mysqlVersion = regexp.MustCompile(`\bVer (\d+\.\d+\.\d+)(-MariaDB)?`)
 
-// FindMySQL finds the server to start: the program that BINDERY_MARIADBD names, else
-// mariadbd from the PATH, or where Debian puts it. Where there is none, the error is [ErrMissing].
+// FindMySQL finds the server to start: the MySQL that BINDERY_MYSQLD names, the
+// MariaDB that BINDERY_MARIADBD names, else mariadbd or mysqld from the PATH or
+// where Debian puts them. Where there is none, the error is [ErrMissing].
 func FindMySQL() (MySQLBinary, error) {
-	for _, name := range []string{cmp.Or(os.Getenv("BINDERY_MARIADBD"), "mariadbd"), "/usr/sbin/mariadbd"} {
+	named := cmp.Or(os.Getenv("BINDERY_MYSQLD"), os.Getenv("BINDERY_MARIADBD"), "mariadbd")
+	for _, name := range []string{named, "/usr/sbin/mariadbd", "mysqld", "/usr/sbin/mysqld"} {
 		if program, err := exec.LookPath(name); err == nil {
 			return inspectMySQL(program)
 		}
 	}
-	return MySQLBinary{}, fmt.Errorf("mariadbd: %w", ErrMissing)
+	return MySQLBinary{}, fmt.Errorf("mariadbd or mysqld: %w", ErrMissing)
 }
 
 func inspectMySQL(program string) (MySQLBinary, error) {
@@ -106,18 +114,22 @@ func inspectMySQL(program string) (MySQLBinary, error) {
 	if err != nil {
 		return MySQLBinary{}, fmt.Errorf("%s --version: %w", program, err)
 	}
-	m := mariadbVersion.FindSubmatch(out)
+	m := mysqlVersion.FindSubmatch(out)
 	if m == nil {
 		return MySQLBinary{}, fmt.Errorf("%s --version: cannot read %q", program, out)
 	}
-	b := MySQLBinary{Program: program, Version: string(m[1])}
-	if compareVersions(b.Version, oldestMariaDB) < 0 {
-		return MySQLBinary{}, fmt.Errorf("%s is version %s, and %s is needed", program, b.Version, oldestMariaDB)
+	b := MySQLBinary{Program: program, Version: string(m[1]), MariaDB: len(m[2]) > 0}
+	oldest := oldestMySQL
+	if b.MariaDB {
+		oldest = oldestMariaDB
+	}
+	if compareVersions(b.Version, oldest) < 0 {
+		return MySQLBinary{}, fmt.Errorf("%s is version %s, and %s is needed", program, b.Version, oldest)
 	}
 	return b, nil
 }
 
-// StartMySQL starts a MariaDB, sets it up for Bindery, and returns when it accepts
+// StartMySQL starts a MariaDB or MySQL, sets it up for Bindery, and returns when it accepts
 // logins. A server that an earlier, dead process left behind in the same directory
 // is ended first; while another living process uses the directory, StartMySQL
 // fails. When the context ends later, nothing happens to the server.
@@ -136,7 +148,7 @@ func StartMySQL(ctx context.Context, o MySQLOptions) (*MySQL, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &MySQL{Host: "127.0.0.1", User: mysqlUser, Superuser: mysqlSuperuser, version: binary.Version}
+	m := &MySQL{Host: "127.0.0.1", User: mysqlUser, Superuser: mysqlSuperuser, MariaDB: binary.MariaDB, version: binary.Version}
 	m.Process = &Process{
 		dir: dir, death: syscall.SIGKILL, quit: syscall.SIGTERM,
 		login:     m.tryLogin,
@@ -201,7 +213,7 @@ func (m *MySQL) first(ctx context.Context, o MySQLOptions) error {
 			st.SetUp = true
 			return saveState(m.dir, st)
 		}
-		err = errors.Join(fmt.Errorf("set up MariaDB: %w", err), m.Kill())
+		err = errors.Join(fmt.Errorf("set up %s: %w", m.title(), err), m.Kill())
 	}
 	return err
 }
@@ -232,34 +244,49 @@ func (m *MySQL) makeData(ctx context.Context) error {
 			return err
 		}
 	}
-	install := filepath.Join(filepath.Dir(m.program), "mariadb-install-db")
-	if _, err := os.Stat(install); err != nil {
-		if install, err = exec.LookPath("mariadb-install-db"); err != nil {
-			return fmt.Errorf("mariadb-install-db: %w", ErrMissing)
-		}
+	program, arguments, err := m.initializer()
+	if err != nil {
+		return err
 	}
-	// The superuser that it makes logs in through a socket that nobody else can reach.
-	cmd := exec.CommandContext(ctx, install, "--no-defaults", "--datadir="+data, "--skip-test-db", //nolint:gosec // the operator's own program
-		"--skip-name-resolve", "--auth-root-authentication-method=socket", "--innodb-log-file-size=16M", "--tmpdir="+temporary)
+	cmd := exec.CommandContext(ctx, program, append([]string{"--no-defaults", "--datadir=" + data, "--tmpdir=" + temporary}, arguments...)...) //nolint:gosec // the operator's own program
 	cmd.Dir = data
 	cmd.Env = environment(data)
 	cmd.SysProcAttr = m.account.attributes(os.Kill)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", install, err, strings.TrimSpace(out.String()))
+		return fmt.Errorf("%s: %w\n%s", program, err, strings.TrimSpace(out.String()))
 	}
 	return nil
+}
+
+// initializer is the program that makes a data directory, and how it is told to. The
+// superuser of MariaDB's logs in through a socket that nobody else can reach.
+// MySQL's could from this machine, until the first start removes it.
+func (m *MySQL) initializer() (program string, arguments []string, err error) {
+	if !m.MariaDB {
+		return m.program, []string{"--initialize-insecure", "--innodb-redo-log-capacity=16M"}, nil
+	}
+	program = filepath.Join(filepath.Dir(m.program), "mariadb-install-db")
+	if _, err := os.Stat(program); err != nil {
+		if program, err = exec.LookPath("mariadb-install-db"); err != nil {
+			return "", nil, fmt.Errorf("mariadb-install-db: %w", ErrMissing)
+		}
+	}
+	return program, []string{"--skip-test-db", "--skip-name-resolve", "--auth-root-authentication-method=socket", "--innodb-log-file-size=16M"}, nil
 }
 
 // writeConfiguration writes the server's settings, and what it runs before it
 // accepts its first login: the superuser's password, as a hash.
 func (m *MySQL) writeConfiguration(o MySQLOptions) error {
 	root := "'" + mysqlSuperuser + "'@'" + m.Host + "'"
-	start := "CREATE USER IF NOT EXISTS " + root + " IDENTIFIED VIA mysql_native_password USING '" + nativeHash(m.SuperPassword) + "';\n" +
+	start := "CREATE USER IF NOT EXISTS " + root + m.identified(m.SuperPassword) + ";\n" +
 		"GRANT ALL PRIVILEGES ON *.* TO " + root + " WITH GRANT OPTION;\n"
+	if !m.MariaDB {
+		start += "DROP USER IF EXISTS '" + mysqlSuperuser + "'@'localhost';\n" // has no password
+	}
 	lines := []string{
-		"[mariadbd]",
+		"[mysqld]",
 		"datadir = " + m.workDir,
 		"bind-address = " + m.Host,
 		"port = " + strconv.Itoa(m.Port),
@@ -268,16 +295,29 @@ func (m *MySQL) writeConfiguration(o MySQLOptions) error {
 		"pid-file = pid",
 		"init-file = " + filepath.Join(m.workDir, "init.sql"),
 		"skip-name-resolve",
-		"innodb-log-file-size = 16M",
 		"innodb-buffer-pool-size = 32M",
-		"aria-pagecache-buffer-size = 8M",
 		"key-buffer-size = 1M",
 		"performance-schema = OFF",
 		"max-connections = 300",
 		"loose-innodb-use-native-aio = 0", // there are few slots on one machine for many servers
 	}
+	if m.MariaDB {
+		lines = append(lines, "innodb-log-file-size = 16M", "aria-pagecache-buffer-size = 8M")
+	} else {
+		// One file less to flush, the same tenants' triggers and functions as on
+		// MariaDB, no second protocol, and no TLS that nobody asked for.
+		lines = append(lines, "innodb-redo-log-capacity = 16M", "skip-log-bin", "log-bin-trust-function-creators = ON", "mysqlx = OFF")
+		if o.TLS == nil {
+			lines = append(lines, "tls-version =")
+		}
+	}
 	if o.NoFsync {
-		lines = append(lines, "innodb-flush-log-at-trx-commit = 2", "debug-no-sync = ON")
+		lines = append(lines, "innodb-flush-log-at-trx-commit = 2")
+	}
+	if o.NoFsync && m.MariaDB {
+		lines = append(lines, "debug-no-sync = ON")
+	} else if o.NoFsync {
+		lines = append(lines, "innodb-flush-method = nosync", "innodb-doublewrite = OFF")
 	}
 	if o.TLS != nil {
 		for name, file := range map[string]string{"ssl-cert": o.TLS.CertFile, "ssl-key": o.TLS.KeyFile, "ssl-ca": o.TLS.CAFile} {
@@ -302,6 +342,15 @@ func (m *MySQL) writeData(name, content string) error {
 		return err
 	}
 	return m.account.give(file)
+}
+
+// identified says how an account proves a password: to MariaDB by its hash, to
+// MySQL, whose hash is an elaborate one, by itself.
+func (m *MySQL) identified(password bindery.Secret) string {
+	if m.MariaDB {
+		return " IDENTIFIED VIA mysql_native_password USING '" + nativeHash(password) + "'"
+	}
+	return " IDENTIFIED WITH caching_sha2_password BY '" + password.Reveal() + "'"
 }
 
 // nativeHash is what mysql_native_password keeps of a password.
@@ -339,7 +388,7 @@ func (m *MySQL) open() (*sql.DB, error) {
 	return sql.OpenDB(connector), nil
 }
 
-// setUp runs the operators' script, and gives Bindery's account its password, as a hash.
+// setUp runs the operators' script, and gives Bindery's account its password.
 func (m *MySQL) setUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
@@ -351,7 +400,7 @@ func (m *MySQL) setUp(ctx context.Context) error {
 	// One by one, as the server's own client sends them: what is meant for another
 	// server is an empty statement, which may not stand between others.
 	for _, statement := range append(strings.Split(strings.TrimSpace(mysqlSetup), ";\n"),
-		"ALTER USER '"+m.User+"'@'%' IDENTIFIED VIA mysql_native_password USING '"+nativeHash(m.Password)+"' ACCOUNT UNLOCK") {
+		"ALTER USER '"+m.User+"'@'%'"+m.identified(m.Password)+" ACCOUNT UNLOCK") {
 		if _, err := db.ExecContext(ctx, strings.TrimSuffix(statement, ";")); err != nil {
 			return err
 		}
