@@ -28,6 +28,7 @@ import (
 type Queue interface {
 	Owner() int64
 	Full(server string) bool
+	Crowded(server string) bool
 	Submit(bindery.Operation)
 	Interrupt(row int64)
 	Watch(row int64) (ended <-chan bindery.Operation, stop func())

@@ -109,7 +109,7 @@ func (b *Broker) expire(ctx context.Context, row int64) error {
 		}
 		op = b.operation(id, bindery.OpExpire, Caller{Actor: "bindery"}, j.instance, binding.Row)
 		op.Internal = true
-		if b.Queue.Full(op.Server) {
+		if b.Queue.Crowded(op.Server) {
 			op.Owner = 0 // to be claimed when there is room
 		}
 		return tx.Operations().Add(ctx, op)

@@ -151,6 +151,66 @@ func TestABusyInstanceHoldsUpNoOthersEnd(t *testing.T) {
 	w.ended("held")
 }
 
+// However many bindings end at once on a server that hangs, there is room for requests.
+func TestWhatExpiresAtOnceLeavesRoomForRequests(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	i := w.provision("i", "small")
+	release := make(chan struct{})
+	defer close(release)
+	w.failDriver(func(method string, _ bindery.InstanceSpec) error {
+		if method == "Revoke" {
+			<-release
+		}
+		return nil
+	})
+	const many = 4500
+	rows := make([]int64, 2*many)
+	var err error
+	for n := range rows {
+		if rows[n], err = w.store.NewID(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := time.Now()
+	err = w.store.Update(t.Context(), func(tx bindery.Tx) error {
+		for n := 0; n < len(rows); n += 2 {
+			b := bindery.Binding{
+				Row: rows[n], InstanceRow: i.Row, Platform: "p", InstanceID: "i", ID: fmt.Sprint("b", n), OfferingID: "redis",
+				PlanID: "small", State: bindery.StateReady, Created: now, Updated: now, Expires: now,
+			}
+			if err := tx.Bindings().Add(t.Context(), b); err != nil {
+				return err
+			}
+			a := bindery.Account{
+				Row: rows[n+1], BindingRow: b.Row, InstanceRow: i.Row, Kind: "redis", Server: "r",
+				Name: bindery.Name(w.store.Installation(), rows[n+1]), State: bindery.AccountLive, Created: now, Updated: now,
+			}
+			if err := tx.Accounts().Add(t.Context(), a); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in(t, w.RunExpiry)
+	for deadline, left := time.Now().Add(patience), 1; left > 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d and more have not begun to end", left)
+		}
+		w.view(func(tx bindery.Tx) error {
+			due, err := tx.Bindings().Expiring(t.Context(), time.Now(), 1000)
+			left = len(due)
+			return err
+		})
+	}
+	if r, err := w.Bind(t.Context(), polls, bindRequest("i", "another")); err != nil || r.Outcome != broker.Accepted {
+		t.Errorf("got %v, %v, want a place in the queue", r.Outcome, err)
+	}
+}
+
 // expiring is a driver whose server says how long a credential lives.
 type expiring struct {
 	bindery.Driver

@@ -104,7 +104,7 @@ func (b *Broker) Restore(ctx context.Context, bindingRow int64) error {
 		}
 		op = b.operation(row, bindery.OpRestore, Caller{}, i, binding.Row)
 		op.Internal = true
-		if b.Queue.Full(i.Server) {
+		if b.Queue.Crowded(i.Server) {
 			op.Owner = 0 // to be claimed when there is room
 		}
 		return tx.Operations().Add(ctx, op)
