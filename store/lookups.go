@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"sync"
 	"time"
@@ -124,14 +125,22 @@ func (l *lookups) lead(one *lookup) {
 	l.waiting = l.waiting[n:]
 	l.mu.Unlock()
 
+	err := errCrashed
+	// Also where it panics: the others would wait for ever, and so would all who come later.
+	defer func() { l.asked(all, err) }()
 	// Others wait for this one: its caller's end is not theirs.
-	err := l.ask(all)
-	one.err = err
+	err = l.ask(all)
+}
+
+var errCrashed = errors.New("the lookup that this one shared a round trip with panicked")
+
+// asked tells all what came of it, and lets the next one ask.
+func (l *lookups) asked(all []*lookup, err error) {
+	all[0].err = err
 	for _, o := range all[1:] {
 		o.err = err
 		o.turn <- false
 	}
-
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.waiting) == 0 {
