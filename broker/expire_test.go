@@ -3,11 +3,13 @@ package broker_test
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"bindery"
 	"bindery/broker"
+	"bindery/test/poll"
 )
 
 // tardy is generous for what has to happen within a second on a machine with nothing else to do.
@@ -22,13 +24,17 @@ func limited(l bindery.Lifetime) func(*world) {
 	}
 }
 
+// clocked gives the engine a clock that forward puts forward.
+func clocked() (set func(*world), forward func(time.Duration)) {
+	var ahead atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	return func(w *world) { w.Now, w.Queue.Now = now, now }, func(d time.Duration) { ahead.Add(int64(d)) }
+}
+
 // ended waits for the event that says how a binding ended.
 func (w *world) ended(binding string) (end bindery.Event) {
 	w.Helper()
-	for deadline := time.Now().Add(patience); end.Action == ""; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			w.Fatalf("binding %s does not end", binding)
-		}
+	poll.Until(w.T, "the end of binding "+binding, func() bool {
 		w.view(func(tx bindery.Tx) error {
 			events, err := tx.Events().List(w.Context(), bindery.EventFilter{BindingID: binding}, bindery.Page{})
 			for _, e := range events {
@@ -38,7 +44,8 @@ func (w *world) ended(binding string) (end bindery.Event) {
 			}
 			return err
 		})
-	}
+		return end.Action != ""
+	})
 	return end
 }
 
@@ -77,16 +84,14 @@ func TestABindingEndsAtItsTime(t *testing.T) {
 func TestWhatExpiredMeanwhileEndsAtTheStart(t *testing.T) {
 	t.Parallel()
 	const many = 40
-	w := newWorld(t, limited(bindery.Lifetime{Default: time.Second}))
+	clock, forward := clocked()
+	w := newWorld(t, clock, limited(bindery.Lifetime{Default: time.Minute}))
 	w.provision("i", "small")
 	for n := range many {
 		w.bind(bindRequest("i", fmt.Sprint("b", n)))
 	}
-	last, _ := w.binding("i", fmt.Sprint("b", many-1))
-	for time.Now().Before(last.Expires) {
-		time.Sleep(10 * time.Millisecond)
-	}
-	ready := time.Now()
+	forward(time.Minute)
+	ready := w.Now()
 	in(t, w.RunExpiry)
 	for n := range many {
 		if end := w.ended(fmt.Sprint("b", n)); end.At.After(ready.Add(tardy)) {
@@ -98,14 +103,13 @@ func TestWhatExpiredMeanwhileEndsAtTheStart(t *testing.T) {
 
 func TestASuccessorHasALifetimeOfItsOwn(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, limited(bindery.Lifetime{Max: time.Hour}))
+	clock, forward := clocked()
+	w := newWorld(t, clock, limited(bindery.Lifetime{Max: time.Hour}))
 	w.provision("i", "small")
 	old := bindRequest("i", "web")
 	old.Parameters = []byte(`{"lifetime":"10m"}`)
 	first := w.bind(old)
-	for time.Since(first.Binding.Created) < 200*time.Millisecond {
-		time.Sleep(10 * time.Millisecond)
-	}
+	forward(200 * time.Millisecond)
 	next := w.bind(broker.BindRequest{InstanceID: "i", BindingID: "web-2", Predecessor: "web"})
 	if a, b := first.Binding.Expires, next.Binding.Expires; !b.After(a) || b.Sub(a) > time.Minute {
 		t.Errorf("the old one ends at %v, the new one at %v", a, b)
