@@ -9,6 +9,8 @@ import (
 	"time"
 
 	natsgo "github.com/nats-io/nats.go"
+
+	"bindery"
 )
 
 // A turn says whether a connection is the one of its installation that may write.
@@ -206,12 +208,10 @@ func (c *conn) clear(ctx context.Context, question stamp) error {
 			return err
 		}
 	}
-	select {
-	case <-time.After(settle):
-		return nil
-	case <-ctx.Done():
+	if bindery.Sleep(ctx, settle) != nil {
 		return unavailable(context.Cause(ctx))
 	}
+	return nil
 }
 
 // askOthers takes those out of the set that say yes in time.
