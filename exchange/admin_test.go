@@ -35,6 +35,7 @@ func TestServiceTypeIsChecked(t *testing.T) {
 		"unknown auth type":           {func(i *in) { i.AuthTypes = &[]string{"x509", "kerberos"} }, bindery.CodeInvalid, "auth_types: kerberos is not yet supported.Supported:[x509 oidc]"},
 		"unknown auth method":         {func(i *in) { i.AuthMethod = ptr("basic") }, bindery.CodeInvalid, "auth_method: basic is not yet supported.Supported:[api-key headers]"},
 		"unknown type":                {func(i *in) { i.Type = ptr("mq") }, bindery.CodeInvalid, "type: mq is not yet supported.Supported:[ams web-api custom]"},
+		"a type as long as a body":    {func(i *in) { i.Type = ptr(strings.Repeat("<", 1<<20)) }, bindery.CodeInvalid, "type: a value that is longer than 256 bytes is not yet supported.Supported:[ams web-api custom]"},
 		"taken, but unsupported":      {func(i *in) { i.Name, i.Type = ptr("st1"), ptr("mq") }, bindery.CodeInvalid, "type: mq is not yet supported.Supported:[ams web-api custom]"},
 		"taken":                       {func(i *in) { i.Name = ptr("st1") }, bindery.CodeConflict, "service-type object with name: st1 already exists"},
 		"an offering's name":          {func(i *in) { i.Name = ptr("redis") }, bindery.CodeConflict, "service-type object with name: redis cannot be: a service offering has this name"},

@@ -38,6 +38,9 @@ func empty(object, field string) error {
 }
 
 func unsupported[T any](what, value string, supported []T) error {
+	if why := unfit(value, maxName); why != "" {
+		value = "a value that " + why // and is not worth repeating
+	}
 	return invalid("%s: %s is not yet supported.Supported:%s", what, value, fmt.Sprint(supported))
 }
 
