@@ -249,7 +249,10 @@ func (d document) time(field string) (t time.Time, err error) {
 	}
 	text := client.Text(raw)
 	if ms, err := strconv.ParseInt(text, 10, 64); err == nil {
-		return time.UnixMilli(ms).UTC(), nil
+		if t = time.UnixMilli(ms).UTC(); t.Year() < 1 || t.Year() > 9999 {
+			return time.Time{}, fmt.Errorf("its %s is no time that can be written", field)
+		}
+		return t, nil
 	}
 	if t, err = time.Parse(time.RFC3339, text); err != nil {
 		return t, fmt.Errorf("its %s is no time", field)

@@ -82,7 +82,8 @@ func TestExtendedJSON(t *testing.T) {
 		"port": 8443, "int": {"$numberInt": "8443"}, "long": {"$numberLong": "8443"}, "double": {"$numberDouble": "8443.0"}, "relaxed": 8443.0,
 		"half": 1.5, "text": "8443x", "huge": 1e300, "nan": {"$numberDouble": "NaN"},
 		"old": "2018-05-24T09:58:17Z", "date": {"$date": "2018-05-24T09:58:17Z"}, "zone": {"$date": "2018-05-24T11:58:17.000+02:00"},
-		"ms": {"$date": {"$numberLong": "1527155897000"}}, "plain": {"$date": 1527155897000}, "never": "", "null": null, "undefined": {"$undefined": true}
+		"ms": {"$date": {"$numberLong": "1527155897000"}}, "plain": {"$date": 1527155897000}, "never": "", "null": null, "undefined": {"$undefined": true},
+		"late": {"$date": {"$numberLong": "9223372036854775807"}}, "10000": {"$date": 253402300800000}, "early": {"$date": {"$numberLong": "-9223372036854775808"}}
 	}`))
 	if err != nil {
 		t.Fatal(err)
@@ -108,8 +109,10 @@ func TestExtendedJSON(t *testing.T) {
 			t.Errorf("%s is %s, %v", field, at, err)
 		}
 	}
-	if at, err := d.time("text"); err == nil {
-		t.Errorf("text is %s", at)
+	for _, field := range []string{"text", "late", "10000", "early"} {
+		if at, err := d.time(field); err == nil || !at.IsZero() {
+			t.Errorf("%s is %s, %v", field, at, err)
+		}
 	}
 	if s, err := d.text("date"); err == nil {
 		t.Errorf("a date is the text %q", s)
