@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"regexp"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -20,7 +18,7 @@ var Kind = bindery.Kind{
 	CheckSecrets: checkSecrets,
 	Local:        true,
 	Schemas: func(settings json.RawMessage) (create, update, bind json.RawMessage) {
-		return slices.Clone(noParameters), slices.Clone(noParameters), bindingSchema(settings)
+		return bindery.NoParameters(), bindery.NoParameters(), bindingSchema(settings)
 	},
 	CredentialSchema: credentialSchema,
 	Tags:             []string{"mtls", "tls", "x509", "certificate"},
@@ -39,8 +37,6 @@ type driver struct {
 	ocsp     responder
 }
 
-var installationID = regexp.MustCompile(`^[a-z0-9]{6}$`)
-
 // open does no I/O. A driver without a store can be checked, and does nothing.
 func open(server bindery.Server) (bindery.Driver, error) {
 	settings, err := parseServerSettings(server.Settings)
@@ -54,7 +50,7 @@ func open(server bindery.Server) (bindery.Driver, error) {
 	if err != nil {
 		return nil, bindery.Errorf(bindery.CodeInvalid, "%v", err)
 	}
-	if !installationID.MatchString(server.Installation) {
+	if !bindery.IsInstallation(server.Installation) {
 		return nil, bindery.Errorf(bindery.CodeInvalid, "the installation id must be 6 characters out of a-z and 0-9")
 	}
 	d := &driver{server: server, settings: settings, given: given, now: time.Now}
@@ -111,7 +107,7 @@ func (d *driver) Provision(ctx context.Context, spec bindery.InstanceSpec) error
 	if err := d.checkName(spec.Name); err != nil {
 		return err
 	}
-	if err := strict("parameters", spec.Parameters, nil); err != nil {
+	if err := bindery.Settings(nil).Read("parameters", spec.Parameters); err != nil {
 		return err
 	}
 	if _, err := parsePlan(spec.Settings); err != nil {

@@ -21,6 +21,7 @@ import (
 	"bindery"
 	"bindery/driver/mtls"
 	"bindery/store/storetest"
+	"bindery/test/poll"
 )
 
 func leafOf(t testing.TB, c bindery.Credential) *x509.Certificate {
@@ -499,17 +500,12 @@ func TestProofOfWhatExpired(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, _ = m.ensure(t, a)
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		proof, err := m.d.(bindery.Prover).Prove(t.Context(), m.spec, a)
-		if err == nil {
-			if !strings.Contains(proof, "expired") {
-				t.Errorf("got %q", proof)
-			}
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		time.Sleep(20 * time.Millisecond)
+	var proof string
+	poll.Until(t, "it expired", func() bool {
+		proof, err = m.d.(bindery.Prover).Prove(t.Context(), m.spec, a)
+		return err == nil
+	})
+	if !strings.Contains(proof, "expired") {
+		t.Errorf("got %q", proof)
 	}
 }

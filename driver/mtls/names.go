@@ -41,7 +41,7 @@ func (n names) fill(c *x509.Certificate) error {
 // parseBinding reads a binding's parameters. public is the key of a signing request;
 // nil where there is none.
 func (p plan) parseBinding(raw json.RawMessage) (n names, public any, err error) {
-	err = strict("parameters", raw, map[string]func(json.RawMessage) string{
+	err = bindery.Settings{
 		"csr": func(v json.RawMessage) string {
 			var text, problem string
 			if json.Unmarshal(v, &text) != nil {
@@ -54,7 +54,7 @@ func (p plan) parseBinding(raw json.RawMessage) (n names, public any, err error)
 		"uris":         list(p.uri(&n)),
 		"ip_addresses": list(p.address(&n)),
 		"emails":       list(p.email(&n)),
-	})
+	}.Read("parameters", raw)
 	if err == nil && max(len(n.DNS), len(n.URIs), len(n.IPs), len(n.Emails)) > mostNames {
 		err = bindery.Errorf(bindery.CodeInvalid, "parameters: a certificate has at most %d names of a sort", mostNames)
 	}

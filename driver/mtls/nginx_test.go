@@ -26,6 +26,7 @@ import (
 	"bindery"
 	"bindery/devserver"
 	"bindery/devserver/servertest"
+	"bindery/test/poll"
 )
 
 // An nginx is a private one that asks for client certificates.
@@ -83,22 +84,20 @@ http {
 		_ = n.process.Signal(syscall.SIGTERM)
 		<-ended
 	})
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		c, err := net.Dial("tcp", n.addr)
-		if err == nil {
-			_ = c.Close()
-			return n
-		}
+	poll.Until(t, "nginx answers", func() bool {
 		select {
 		case err := <-ended:
 			ended <- err
 			t.Fatalf("nginx ended: %v\n%s", err, n.log())
-		case <-time.After(5 * time.Millisecond):
+		default:
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("nginx does not answer: %s", n.log())
+		c, err := net.Dial("tcp", n.addr)
+		if err == nil {
+			_ = c.Close()
 		}
-	}
+		return err == nil
+	})
+	return n
 }
 
 func exists(name string) bool { _, err := os.Stat(name); return err == nil }
@@ -136,13 +135,9 @@ func (n *nginx) reload(t *testing.T) {
 		t.Fatal(err)
 	}
 	old := strings.Count(n.log(), "exited with code 0")
-	for deadline := time.Now().Add(20 * time.Second); strings.Count(n.log(), "start worker process ") == before ||
-		strings.Count(n.log(), "exited with code 0") == old; {
-		if time.Now().After(deadline) {
-			t.Fatalf("nginx does not reload: %s", n.log())
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	poll.Until(t, "nginx reads it anew", func() bool {
+		return strings.Count(n.log(), "start worker process ") > before && strings.Count(n.log(), "exited with code 0") > old
+	})
 }
 
 func serverCertificate(t *testing.T, dir string) {

@@ -1,7 +1,6 @@
 package mtls
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -39,14 +38,14 @@ const (
 
 func parseServerSettings(raw json.RawMessage) (serverSettings, error) {
 	s := serverSettings{Algorithm: algorithmP256, Validity: 10 * 365 * day, CRLLifetime: day}
-	err := strict("server settings", raw, map[string]func(json.RawMessage) string{
+	err := bindery.Settings{
 		"public_url":    publicURL(&s.PublicURL),
 		"common_name":   text(&s.CommonName),
 		"organization":  text(&s.Organization),
-		"key_algorithm": oneOf(&s.Algorithm, authorityAlgorithms()...),
-		"validity":      duration(&s.Validity, day, mostValidity),
-		"crl_lifetime":  duration(&s.CRLLifetime, leastCRLLife, mostCRLLife),
-	})
+		"key_algorithm": bindery.OneOf(&s.Algorithm, authorityAlgorithms()...),
+		"validity":      bindery.Duration(&s.Validity, day, mostValidity),
+		"crl_lifetime":  bindery.Duration(&s.CRLLifetime, leastCRLLife, mostCRLLife),
+	}.Read("server settings", raw)
 	if err == nil && s.PublicURL == "" {
 		err = bindery.Errorf(bindery.CodeInvalid, `server settings: "public_url" is missing: the http:// URL by which everybody reaches the face pki`)
 	}
@@ -88,10 +87,10 @@ type plan struct {
 
 func parsePlan(raw json.RawMessage) (plan, error) {
 	p := plan{Default: 30 * day, Most: 90 * day, Algorithm: algorithmP256}
-	err := strict("plan settings", raw, map[string]func(json.RawMessage) string{
-		"default_lifetime":    duration(&p.Default, leastLifetime, mostValidity),
-		"max_lifetime":        duration(&p.Most, leastLifetime, mostValidity),
-		"key_algorithm":       oneOf(&p.Algorithm, algorithms()...),
+	err := bindery.Settings{
+		"default_lifetime":    bindery.Duration(&p.Default, leastLifetime, mostValidity),
+		"max_lifetime":        bindery.Duration(&p.Most, leastLifetime, mostValidity),
+		"key_algorithm":       bindery.OneOf(&p.Algorithm, algorithms()...),
 		"organization":        text(&p.Organization),
 		"organizational_unit": text(&p.Unit),
 		"key_usage": func(v json.RawMessage) string {
@@ -135,15 +134,12 @@ func parsePlan(raw json.RawMessage) (plan, error) {
 			p.MailDomains = append(p.MailDomains, s)
 			return ""
 		}),
-	})
+	}.Read("plan settings", raw)
 	if err == nil && p.Default > p.Most {
 		err = bindery.Errorf(bindery.CodeInvalid, `plan settings: "default_lifetime" is longer than "max_lifetime"`)
 	}
 	return p, err
 }
-
-var noParameters = json.RawMessage(
-	`{"$schema":"http://json-schema.org/draft-04/schema#","type":"object","properties":{},"additionalProperties":false}`)
 
 const (
 	mostCSR   = 16 << 10
@@ -154,7 +150,7 @@ const (
 func bindingSchema(settings json.RawMessage) json.RawMessage {
 	p, err := parsePlan(settings)
 	if err != nil {
-		return slices.Clone(noParameters)
+		return bindery.NoParameters()
 	}
 	properties := map[string]any{"csr": map[string]any{
 		"type": "string", "maxLength": mostCSR,
@@ -176,51 +172,7 @@ func bindingSchema(settings json.RawMessage) json.RawMessage {
 			}
 		}
 	}
-	raw, err := json.Marshal(map[string]any{
-		"$schema": "http://json-schema.org/draft-04/schema#", "type": "object",
-		"properties": properties, "additionalProperties": false,
-	})
-	if err != nil {
-		return nil // cannot happen: texts, lists and maps of them
-	}
-	return raw
-}
-
-// strict reads an object whose keys are all known, and names every problem. It
-// never repeats a value, which may be a secret.
-func strict(what string, raw json.RawMessage, keys map[string]func(json.RawMessage) string) error {
-	if len(bytes.TrimSpace(raw)) == 0 {
-		return nil
-	}
-	var object map[string]json.RawMessage
-	if json.Unmarshal(raw, &object) != nil || object == nil {
-		return bindery.Errorf(bindery.CodeInvalid, "%s must be a JSON object", what)
-	}
-	var problems []string
-	for key, value := range object {
-		read, ok := keys[key]
-		if !ok {
-			problems = append(problems, fmt.Sprintf("%.100q is not known", key))
-		} else if problem := read(value); problem != "" {
-			problems = append(problems, fmt.Sprintf("%q %s", key, problem))
-		}
-	}
-	if len(problems) == 0 {
-		return nil
-	}
-	slices.Sort(problems)
-	return bindery.Errorf(bindery.CodeInvalid, "%s: %s", what, strings.Join(problems, "; "))
-}
-
-func oneOf(target *string, allowed ...string) func(json.RawMessage) string {
-	return func(v json.RawMessage) string {
-		var s string
-		if json.Unmarshal(v, &s) != nil || !slices.Contains(allowed, s) {
-			return "must be " + strings.Join(allowed, " or ")
-		}
-		*target = s
-		return ""
-	}
+	return bindery.ObjectSchema(properties)
 }
 
 // text reads a part of a distinguished name.
@@ -232,22 +184,6 @@ func text(target *string) func(json.RawMessage) string {
 			return fmt.Sprintf("must be a text of 1 to %d bytes, without control characters and without blanks at its ends", mostName)
 		}
 		*target = s
-		return ""
-	}
-}
-
-func duration(target *time.Duration, least, most time.Duration) func(json.RawMessage) string {
-	return func(v json.RawMessage) string {
-		var s string
-		var d time.Duration
-		err := json.Unmarshal(v, &s)
-		if err == nil {
-			d, err = time.ParseDuration(s)
-		}
-		if err != nil || d < least || d > most {
-			return fmt.Sprintf(`must be a duration such as "720h", from %v to %v`, least, most)
-		}
-		*target = d
 		return ""
 	}
 }
