@@ -126,6 +126,10 @@ func (w *briefWorld) bindOne(ctx context.Context, service, id string) (b briefBi
 // beyond a second.
 type lateness struct{ by, slack time.Duration }
 
+func (l lateness) String() string {
+	return fmt.Sprintf("%v (%v)", l.by.Round(time.Millisecond), (punctual + l.slack).Round(time.Millisecond))
+}
+
 // ends waits until all are dead and proven so, and returns by how much later than
 // their time, or than Bindery was ready, the audit says that each of them ended.
 func (w *briefWorld) ends(bound map[string]briefBinding, ready time.Time, start time.Duration) map[string]lateness {
@@ -180,7 +184,7 @@ func (w *briefWorld) punctually(when string, try func() map[string]lateness) {
 	missing := slices.Clone(w.services)
 	for range punctualTries {
 		late := try()
-		w.Logf("%s: dead so long after, and allowed beyond %v: %v", when, punctual, late)
+		w.Logf("%s: dead so long after, and allowed: %v", when, late)
 		for service, l := range late {
 			if l.by > tardy {
 				w.Errorf("%s, %s: dead %v after it had to be", service, when, l.by)
