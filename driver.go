@@ -235,7 +235,7 @@ type Kind struct {
 	// at start-up is found by Ping.
 	Open func(Server) (Driver, error)
 	// CheckServer checks a server's Settings, CheckPlan a plan's. Both read only,
-	// refuse unknown keys and name every problem.
+	// refuse unknown keys and name every problem, as [Settings] does.
 	CheckServer, CheckPlan func(settings json.RawMessage) error
 	// CheckSecrets checks a server's Secrets and Password, as CheckServer does; nil: it takes no Secrets.
 	CheckSecrets func(password Secret, secrets map[string]Secret) error

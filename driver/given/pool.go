@@ -53,7 +53,7 @@ type material struct {
 // poolSettings are a server's.
 type poolSettings struct {
 	// RotationURL is asked for a new set when one comes back; empty: an operator decides.
-	RotationURL string `json:"rotation_url"`
+	RotationURL string
 }
 
 type pool struct {
@@ -95,17 +95,19 @@ func openPool(s bindery.Server) (bindery.Driver, error) {
 }
 
 func parsePoolSettings(raw json.RawMessage) (s poolSettings, err error) {
-	if len(raw) > 0 && decode(string(raw), &s) != nil {
-		return s, errors.New("the only setting of kind pool is rotation_url")
-	}
-	if s.RotationURL == "" {
-		return s, nil
-	}
-	u, err := url.Parse(s.RotationURL)
-	if err != nil || u.Host == "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
-		return s, errors.New("rotation_url must begin with https:// and have no user in it")
-	}
-	return s, nil
+	err = bindery.Settings{"rotation_url": func(v json.RawMessage) string {
+		const problem = "must begin with https:// and have no user in it"
+		if json.Unmarshal(v, &s.RotationURL) != nil {
+			return problem
+		}
+		u, err := url.Parse(s.RotationURL)
+		if err != nil || s.RotationURL != "" &&
+			(u.Host == "" || u.User != nil || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname()))) {
+			return problem
+		}
+		return ""
+	}}.Read("server settings", raw)
+	return s, err
 }
 
 func loopback(host string) bool {

@@ -92,29 +92,23 @@ type planSettings struct {
 const draft4 = "http://json-schema.org/draft-04/schema#"
 
 func checkPlan(raw json.RawMessage) error {
-	var p planSettings
-	if len(raw) == 0 {
-		return nil
-	}
-	if err := decode(string(raw), &p); err != nil {
-		return errors.New("the only setting of a plan is credentials_schema")
-	}
-	if p.CredentialsSchema == nil {
-		return nil
-	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(p.CredentialsSchema))
+	return bindery.Settings{"credentials_schema": checkSchema}.Read("plan settings", raw)
+}
+
+func checkSchema(raw json.RawMessage) string {
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
 	if object, ok := doc.(map[string]any); err != nil || !ok || object["$schema"] != draft4 {
-		return errors.New("credentials_schema must be an object with $schema: " + draft4)
+		return "must be an object with $schema: " + draft4
 	}
 	c := jsonschema.NewCompiler()
 	c.UseLoader(noLoader{})
 	if err := c.AddResource("bindery:///credentials.json", doc); err != nil {
-		return errors.New("credentials_schema cannot be used")
+		return "cannot be used"
 	}
 	if _, err := c.Compile("bindery:///credentials.json"); err != nil {
-		return errors.New("credentials_schema cannot be used")
+		return "cannot be used"
 	}
-	return nil
+	return ""
 }
 
 // noLoader refuses references to other documents.
@@ -141,8 +135,7 @@ func noParameters(raw json.RawMessage) error {
 }
 
 func noSchemas(json.RawMessage) (create, update, bind json.RawMessage) {
-	none := json.RawMessage(`{"$schema":"` + draft4 + `","type":"object","additionalProperties":false}`)
-	return none, none, none
+	return bindery.NoParameters(), bindery.NoParameters(), bindery.NoParameters()
 }
 
 func released(json.RawMessage) bindery.Revocation { return bindery.RevocationReleased }

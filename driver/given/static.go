@@ -76,11 +76,7 @@ func parseSet(s bindery.Secret) (one set, err error) {
 }
 
 func noServerSettings(raw json.RawMessage) error {
-	var none struct{}
-	if len(raw) > 0 && decode(string(raw), &none) != nil {
-		return errors.New("kind static has no settings")
-	}
-	return nil
+	return bindery.Settings(nil).Read("server settings", raw)
 }
 
 // Prepare implements [bindery.AccountDriver].
