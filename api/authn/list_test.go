@@ -7,10 +7,10 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"bindery"
 	"bindery/api/openapi/openapitest"
+	"bindery/test/poll"
 )
 
 // many makes so many bindings, with user keys of that size, without asking the face.
@@ -128,11 +128,7 @@ func TestListsBreakOff(t *testing.T) {
 	if err == nil {
 		t.Errorf("%d bytes look whole", len(rest))
 	}
-	for deadline := time.Now().Add(10 * time.Second); !strings.Contains(w.log.String(), `"level":"ERROR"`); {
-		if time.Now().After(deadline) {
-			t.Fatal("the log has no error")
-		}
-	}
+	poll.Until(t, "the log has an error", func() bool { return strings.Contains(w.log.String(), `"level":"ERROR"`) })
 	a := w.do(request{method: "GET", path: "/v1/bindings"})
 	if a.status < 500 || strings.Contains(a.body, "sql") {
 		t.Errorf("got %d %s", a.status, a.body)

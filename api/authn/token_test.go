@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bindery/test/poll"
 )
 
 const (
@@ -105,15 +107,9 @@ func TestTokenByCertificate(t *testing.T) {
 func (w *world) lastAuth(binding string) {
 	w.Helper()
 	want := "\"created_on\": \"" + zulT + "\",\n \"last_auth\": \"" + zulT + "\"\n}"
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		a := w.do(request{method: "GET", path: "/v1/bindings/" + binding})
-		if strings.HasSuffix(a.body, want) {
-			return
-		}
-		if time.Now().After(deadline) {
-			w.Fatalf("%s was never used: %s", binding, a.body)
-		}
-	}
+	poll.Until(w, binding+" was used", func() bool {
+		return strings.HasSuffix(w.do(request{method: "GET", path: "/v1/bindings/" + binding}).body, want)
+	})
 }
 
 func TestCertificateOptions(t *testing.T) {
