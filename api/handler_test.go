@@ -12,12 +12,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"bindery"
 	"bindery/api"
+	"bindery/test/poll"
 )
 
 func TestEveryCodeHasAStatus(t *testing.T) {
@@ -32,28 +32,10 @@ func TestEveryCodeHasAStatus(t *testing.T) {
 	}
 }
 
-// safe is a buffer that a server may still write to.
-type safe struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safe) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safe) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 // serve starts a server with one face, /x, that knows a route for each way to answer.
-func serve(t *testing.T) (server *httptest.Server, log *safe) {
+func serve(t *testing.T) (server *httptest.Server, log *poll.Buffer) {
 	t.Helper()
-	log = &safe{}
+	log = &poll.Buffer{}
 	router := api.NewRouter(
 		api.Route{Method: http.MethodGet, Pattern: "/x/echo/{a}/{b}", Serve: func(c *api.Call) error {
 			c.JSON(http.StatusOK, map[string]string{"a": c.Param("a"), "b": c.Param("b"), "none": c.Param("none")})

@@ -13,12 +13,13 @@ import (
 
 	"bindery"
 	"bindery/api"
+	"bindery/test/poll"
 )
 
 // stream serves /x/{n}: n parts of 1 KiB, and an error in the end for /x/{n}:fails.
-func stream(t *testing.T) (server *httptest.Server, log *safe) {
+func stream(t *testing.T) (server *httptest.Server, log *poll.Buffer) {
 	t.Helper()
-	log = &safe{}
+	log = &poll.Buffer{}
 	part := strings.Repeat("x", 1<<10)
 	serve := func(c *api.Call, end func(*api.Stream) error) error {
 		s := c.Stream("text/plain")

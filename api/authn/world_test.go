@@ -1,7 +1,6 @@
 package authn
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/ecdsa"
@@ -35,6 +34,7 @@ import (
 	"bindery/identity"
 	"bindery/seal"
 	"bindery/store"
+	"bindery/test/poll"
 )
 
 const (
@@ -55,7 +55,7 @@ type world struct {
 	ca      *authority
 	issuer  *issuer
 	port    int // of the service
-	log     *safe
+	log     *poll.Buffer
 	doc     *openapitest.Document
 	uuids   map[string]string // of service types, by name
 }
@@ -77,7 +77,7 @@ var (
 
 func start(t testing.TB, change ...func(*options)) *world {
 	t.Helper()
-	w := &world{TB: t, ca: newAuthority(t, "Test CA"), log: &safe{}, doc: openapitest.Load(t), uuids: map[string]string{}}
+	w := &world{TB: t, ca: newAuthority(t, "Test CA"), log: &poll.Buffer{}, doc: openapitest.Load(t), uuids: map[string]string{}}
 	upstream := serveTokens(t)
 	w.port = upstream.Listener.Addr().(*net.TCPAddr).Port
 	w.issuer = newIssuer(t)
@@ -377,22 +377,4 @@ func must(t testing.TB, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// safe is a buffer that a server may still write to.
-type safe struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safe) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *safe) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
