@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,10 +16,10 @@ import (
 // material is what an account is made of. The verifier is derived once, when the
 // account is prepared, so that repeating a call neither costs it again nor changes it.
 type material struct {
-	Password        string `json:"password"`
-	Verifier        string `json:"verifier"`
-	Access          string `json:"access"`
-	ConnectionLimit int    `json:"connection_limit,omitempty"` // 0: the plan's
+	Password        string         `json:"password"`
+	Verifier        string         `json:"verifier"`
+	Access          bindery.Access `json:"access"`
+	ConnectionLimit int            `json:"connection_limit,omitempty"` // 0: the plan's
 }
 
 // details are what is kept of an account: its sessions are found by the oid of a
@@ -40,13 +39,13 @@ func (d details) oids() []uint32 {
 func (d *driver) Prepare(spec bindery.InstanceSpec, req bindery.AccountRequest) (bindery.Secret, error) {
 	settings, err := parsePlan(spec.Settings)
 	if err != nil {
-		return bindery.Secret{}, fmt.Errorf("plan settings: %w", err)
+		return bindery.Secret{}, err
 	}
 	p, err := parseBinding(req.Parameters, settings)
 	if err != nil {
 		return bindery.Secret{}, err
 	}
-	m := material{Password: newPassword(), Access: p.Access, ConnectionLimit: p.ConnectionLimit}
+	m := material{Password: bindery.NewPassword().Reveal(), Access: p.Access, ConnectionLimit: p.ConnectionLimit}
 	if m.Verifier, err = newVerifier(m.Password); err != nil {
 		return bindery.Secret{}, err
 	}
@@ -67,7 +66,7 @@ func parseMaterial(secret bindery.Secret) (material, error) {
 
 // group is the role that an account acts as.
 func (m material) group(instance string) string {
-	if m.Access == readOnly {
+	if m.Access == bindery.ReadOnly {
 		return readers(instance)
 	}
 	return instance
@@ -90,7 +89,7 @@ func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account 
 	}
 	settings, err := parsePlan(spec.Settings)
 	if err != nil {
-		return bindery.Ensured{}, fmt.Errorf("plan settings: %w", err)
+		return bindery.Ensured{}, err
 	}
 	m, err := parseMaterial(account.Material)
 	if err != nil {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"bindery"
 )
 
 // A pool keeps a bounded number of connections to the administration database,
@@ -256,7 +258,7 @@ func (p *pool) settle(ctx context.Context) error {
 		if len(results[0].Rows) == 0 {
 			break
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err := bindery.Sleep(ctx, wait); err != nil {
 			return fmt.Errorf("an earlier session does not end: %w", err)
 		}
 	}
@@ -274,17 +276,6 @@ const (
 	firstWait   = time.Millisecond
 	longestWait = 50 * time.Millisecond
 )
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
 
 // major is the server's major version, of which it tells in forms like "15.18
 // (Debian 15.18-0)", "18beta1" and "19devel".

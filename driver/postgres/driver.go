@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"bindery"
@@ -41,15 +42,16 @@ const defaultTimeout = 30 * time.Second
 // oldestVersion is the oldest version that this is written for.
 const oldestVersion = 12
 
-var installationID = regexp.MustCompile(`^[a-z0-9]{1,20}$`)
-
 func open(s bindery.Server) (bindery.Driver, error) {
 	settings, err := parseServer(s.Settings)
 	if err != nil {
-		return nil, fmt.Errorf("settings: %w", err)
+		return nil, err
 	}
-	if !installationID.MatchString(s.Installation) {
-		return nil, errors.New("the id of the installation must be lower-case letters and digits")
+	if !bindery.IsInstallation(s.Installation) {
+		return nil, bindery.Errorf(bindery.CodeInvalid, "an installation's id is six of a-z and 0-9")
+	}
+	if err := s.CompletePublic(); err != nil {
+		return nil, err
 	}
 	d := &driver{
 		prefix:  bindery.NamePrefix(s.Installation),
@@ -66,12 +68,6 @@ func open(s bindery.Server) (bindery.Driver, error) {
 	})
 	if err != nil {
 		return nil, err
-	}
-	if d.public.Host == "" {
-		d.public.Host = config.Host
-	}
-	if d.public.Port == 0 {
-		d.public.Port = int(config.Port)
 	}
 	d.removals.send, d.removals.timeout = d.remove, d.timeout
 	d.pool = newPool(config, s.Installation, prepareLook(d.prefix), settings.Connections)
@@ -162,17 +158,24 @@ func (d *driver) Ping(ctx context.Context) error {
 	if err != nil {
 		return failed("ping", err)
 	}
-	row := results[0].Rows[0]
-	list := problems{
+	row, open := results[0].Rows[0], number(results[1].Rows[0][0])
+	var problems []string
+	for _, rule := range []struct {
+		broken bool
+		why    string
+	}{
 		{number(row[0]) < oldestVersion*10000, fmt.Sprintf("the server is older than PostgreSQL %d", oldestVersion)},
 		{string(row[1]) != "t", "Bindery's role needs CREATEROLE and CREATEDB"},
 		{string(row[2]) != "t", "Bindery's role needs to be a member of pg_signal_backend"},
+		{open > 0, fmt.Sprintf("PUBLIC may connect to %d databases, and so may every binding", open)},
+	} {
+		if rule.broken {
+			problems = append(problems, rule.why)
+		}
 	}
-	if n := number(results[1].Rows[0][0]); n > 0 {
-		list = append(list, problem{true, fmt.Sprintf("PUBLIC may connect to %d databases, and so may every binding", n)})
-	}
-	if err := list.err(); err != nil {
-		return bindery.Errorf(bindery.CodeUnavailable, "the database server is not set up for Bindery").Because(err)
+	if len(problems) > 0 {
+		return bindery.Errorf(bindery.CodeUnavailable, "the database server is not set up for Bindery").
+			Because(errors.New(strings.Join(problems, "; ")))
 	}
 	return nil
 }

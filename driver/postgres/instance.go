@@ -107,7 +107,7 @@ func (d *driver) whileInUse(ctx context.Context, statement string) error {
 		if state(err) != stateObjectInUse {
 			return err
 		}
-		if pause(ctx, wait) != nil {
+		if bindery.Sleep(ctx, wait) != nil {
 			return err
 		}
 	}
@@ -150,7 +150,7 @@ func (d *driver) removeDatabase(ctx context.Context, name string) error {
 			if len(results[0].Rows) == 0 {
 				break
 			}
-			if err := pause(ctx, wait); err != nil {
+			if err := bindery.Sleep(ctx, wait); err != nil {
 				return fmt.Errorf("sessions do not end: %w", err)
 			}
 		}

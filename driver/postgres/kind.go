@@ -42,36 +42,14 @@ func schemas(raw json.RawMessage) (instanceCreate, instanceUpdate, bindingCreate
 			"items":       map[string]any{"type": "string", "enum": s.Extensions},
 		}
 	}
-	most := mostLimit
-	if s.MaxConnectionLimit > 0 {
-		most = s.MaxConnectionLimit
-	}
 	binding := map[string]any{
-		"access": map[string]any{
-			"description": "What the binding may do with the database.",
-			"type":        "string",
-			"enum":        []string{readWrite, readOnly},
-			"default":     readWrite,
-		},
+		"access": bindery.AccessProperty("What the binding may do with the database."),
 		"connection_limit": map[string]any{
 			"description": "How many connections the binding may have open at once.",
 			"type":        "integer",
 			"minimum":     1,
-			"maximum":     most,
+			"maximum":     s.mostConnections(),
 		},
 	}
-	return schema(instance), schema(instance), schema(binding)
-}
-
-func schema(properties map[string]any) json.RawMessage {
-	raw, err := json.Marshal(map[string]any{
-		"$schema":              "http://json-schema.org/draft-04/schema#",
-		"type":                 "object",
-		"properties":           properties,
-		"additionalProperties": false,
-	})
-	if err != nil {
-		return nil // cannot happen: strings and numbers
-	}
-	return raw
+	return bindery.ObjectSchema(instance), bindery.ObjectSchema(instance), bindery.ObjectSchema(binding)
 }

@@ -14,17 +14,7 @@ const (
 	// and are refused by some clients.
 	iterations = 4096
 	saltBytes  = 16
-	// passwordBytes makes passwords of 43 characters out of [A-Za-z0-9_-].
-	passwordBytes = 32
 )
-
-// newPassword returns a random password. Its alphabet is the same raw and
-// percent-encoded, and SASLprep (RFC 4013) leaves it as it is.
-func newPassword() string {
-	b := make([]byte, passwordBytes)
-	_, _ = rand.Read(b) // never fails
-	return base64.RawURLEncoding.EncodeToString(b)
-}
 
 // newVerifier returns what a server keeps in place of the password, with a fresh salt.
 func newVerifier(password string) (string, error) {

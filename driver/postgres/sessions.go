@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"bindery"
 )
 
 // A target is a role whose sessions must end: an oid, and the name that it has
@@ -102,7 +104,7 @@ func endAll(ctx context.Context, instance string, oids []uint32, look func(conte
 		if !open && (len(opening) == 0 || time.Since(started) > openingLimit) {
 			return nil
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err := bindery.Sleep(ctx, wait); err != nil {
 			return fmt.Errorf("sessions do not end: %w", err)
 		}
 	}
