@@ -77,16 +77,7 @@ func serverOf(m *devserver.MySQL, installation string, timeout time.Duration) bi
 
 func openDriver(t testing.TB, s bindery.Server) bindery.Driver {
 	t.Helper()
-	d, err := mysql.Kind.Open(s)
-	if err != nil {
-		t.Fatalf("open: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
-	return d
+	return drivertest.Open(t, mysql.Kind, s)
 }
 
 // A session is a client that has logged in with a credential. Keys are tables,

@@ -40,16 +40,7 @@ func configured(n *devserver.NATS, installation string) bindery.Server {
 
 func openDriver(t testing.TB, s bindery.Server) bindery.Driver {
 	t.Helper()
-	d, err := nats.Kind.Open(s)
-	if err != nil {
-		t.Fatalf("open: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
-	return d
+	return drivertest.Open(t, nats.Kind, s)
 }
 
 // promise describes a server to the suite.

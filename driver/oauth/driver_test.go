@@ -43,10 +43,7 @@ func configured(p *devserver.OIDC, installation string) bindery.Server {
 
 func openDriver(t testing.TB, s bindery.Server) bindery.Driver {
 	t.Helper()
-	d, err := oauth.Kind.Open(s)
-	must(t, err)
-	t.Cleanup(func() { must(t, d.Close()) })
-	return d
+	return drivertest.Open(t, oauth.Kind, s)
 }
 
 // Reasons why this protocol cannot keep a case.

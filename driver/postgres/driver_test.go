@@ -77,16 +77,7 @@ func serverOf(p *devserver.Postgres, installation string, timeout time.Duration)
 
 func openDriver(t testing.TB, p *devserver.Postgres, installation string, timeout time.Duration) bindery.Driver {
 	t.Helper()
-	d, err := postgres.Kind.Open(serverOf(p, installation, timeout))
-	if err != nil {
-		t.Fatalf("open: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
-	return d
+	return drivertest.Open(t, postgres.Kind, serverOf(p, installation, timeout))
 }
 
 // A session is a client that has logged in with a credential. Keys are tables,

@@ -34,16 +34,7 @@ func configured(r *devserver.Redis, installation string) bindery.Server {
 
 func openDriver(t testing.TB, s bindery.Server) bindery.Driver {
 	t.Helper()
-	d, err := redis.Kind.Open(s)
-	if err != nil {
-		t.Fatalf("open: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
-	return d
+	return drivertest.Open(t, redis.Kind, s)
 }
 
 // promise describes a server to the suite. Adjust may change how Bindery logs in.
