@@ -105,11 +105,18 @@ func TestRabbitMQNeverStartsAPortMapper(t *testing.T) {
 	}
 	t.Parallel()
 	r := servertest.RabbitMQ(t)
-	for end := time.Now().Add(75 * time.Second); time.Now().Before(end); time.Sleep(time.Second) {
+	tick, end := time.NewTicker(time.Second), time.After(75*time.Second)
+	defer tick.Stop()
+	for {
 		for _, program := range runningIn(t, r.Dir()) {
 			if filepath.Base(program) == "epmd" {
 				t.Fatal("a port mapper runs")
 			}
+		}
+		select {
+		case <-tick.C:
+		case <-end:
+			return
 		}
 	}
 }

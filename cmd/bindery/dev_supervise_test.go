@@ -10,6 +10,7 @@ import (
 
 	"bindery/devserver/servertest"
 	"bindery/telemetry"
+	"bindery/test/poll"
 )
 
 func TestDevStartsAServerAgain(t *testing.T) {
@@ -17,7 +18,7 @@ func TestDevStartsAServerAgain(t *testing.T) {
 	r := servertest.Redis(t)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	log := &logBuffer{}
+	log := &poll.Buffer{}
 	before := r.Pid()
 	go func() {
 		done <- supervise(ctx, telemetry.NewLog(log, new(slog.LevelVar)), []devBackend{{Name: "redis", process: r.Process}})
@@ -26,15 +27,7 @@ func TestDevStartsAServerAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-r.Exited()
-	deadline := time.Now().Add(30 * time.Second)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for r.Pid() == before || !answers(r.Addr) {
-		if time.Now().After(deadline) {
-			t.Fatalf("it is not back\n%s", log)
-		}
-		<-tick.C
-	}
+	poll.Until(t, "it is back", func() bool { return r.Pid() != before && answers(r.Addr) })
 	stop()
 	if err := <-done; err != nil {
 		t.Error(err)

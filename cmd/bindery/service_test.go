@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,25 +21,8 @@ import (
 	"bindery/devserver"
 	"bindery/seal"
 	"bindery/telemetry"
+	"bindery/test/poll"
 )
-
-// A logBuffer is what a service wrote, readable while it writes.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
 
 const serviceFile = `store: {url: sqlite:data.db}
 seal: {key: {file: key}}
@@ -64,7 +46,7 @@ catalog:
 
 // start runs a service on servers that are not there. The pairs are texts of its
 // configuration and what stands in their place.
-func start(t *testing.T, pairs ...string) (*service, *logBuffer, func() error) {
+func start(t *testing.T, pairs ...string) (*service, *poll.Buffer, func() error) {
 	t.Helper()
 	dir := t.TempDir()
 	write(t, dir, "c.yaml", strings.NewReplacer(pairs...).Replace(serviceFile))
@@ -72,7 +54,7 @@ func start(t *testing.T, pairs ...string) (*service, *logBuffer, func() error) {
 	write(t, dir, "pw", "password-1")
 	write(t, dir, "token", "token-token-token-1")
 	makeCertificates(t, dir)
-	log := &logBuffer{}
+	log := &poll.Buffer{}
 	ctx, stop := context.WithCancel(t.Context())
 	s, err := newService(ctx, streams{Err: log, Env: func(string) string { return "" }}, filepath.Join(dir, "c.yaml"))
 	if err != nil {
@@ -305,11 +287,7 @@ func TestRequestsAndOperationsShareTheDrainLimit(t *testing.T) {
 		}
 		cut <- time.Now()
 	}()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !inProgress(t, s) {
-		<-tick.C
-	}
+	poll.Until(t, "an operation is recorded", func() bool { return inProgress(t, s) })
 	began := time.Now()
 	if err := end(); err != nil {
 		t.Errorf("Run: %v", err)
@@ -369,7 +347,7 @@ func (f *fake) Close() error { close(f.closed); return nil }
 func TestBackendsAreSwappedUnderCalls(t *testing.T) {
 	t.Parallel()
 	drivers := map[string]*fake{"a": newFake(), "b": newFake()}
-	log := &logBuffer{}
+	log := &poll.Buffer{}
 	b := &backends{
 		kinds: map[string]bindery.Kind{"fake": {Open: func(s bindery.Server) (bindery.Driver, error) {
 			if s.Address == "bad" {
