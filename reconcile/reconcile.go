@@ -253,7 +253,11 @@ func (r *Reconciler) stray(ctx context.Context, d bindery.Driver, w Wish, report
 	case !a.Updated.Before(start):
 		return nil // it went while the server was asked what it has
 	}
-	return r.remove(ctx, w, report, "account", name, i, func() error {
+	why := "removed an account that had been removed before and was there again"
+	if a.Row == 0 {
+		why = "removed an account that the store never knew"
+	}
+	return r.remove(ctx, w, report, why, name, i, func() error {
 		return d.Revoke(ctx, bindery.InstanceSpec{Name: i.Name}, a)
 	})
 }
@@ -282,13 +286,17 @@ func (r *Reconciler) strayInstance(ctx context.Context, d bindery.Driver, w Wish
 		}
 		i = bindery.Instance{}
 	}
-	return r.remove(ctx, w, report, "instance", name, i, func() error {
+	why := "removed an instance that had been removed before and was there again"
+	if !known {
+		why = "removed an instance that the store never knew"
+	}
+	return r.remove(ctx, w, report, why, name, i, func() error {
 		return d.Deprovision(ctx, bindery.InstanceSpec{Name: name})
 	})
 }
 
 // remove does what the wish allows, and puts it into the report and the audit.
-func (r *Reconciler) remove(ctx context.Context, w Wish, report *Report, what, name string, i bindery.Instance, do func() error) error {
+func (r *Reconciler) remove(ctx context.Context, w Wish, report *Report, why, name string, i bindery.Instance, do func() error) error {
 	if w.DryRun {
 		report.Removed = append(report.Removed, name)
 		return nil
@@ -305,7 +313,7 @@ func (r *Reconciler) remove(ctx context.Context, w Wish, report *Report, what, n
 	return r.Store.Update(ctx, func(tx bindery.Tx) error {
 		return tx.Events().Add(ctx, bindery.Event{
 			At: r.Now(), Platform: i.Platform, Actor: "bindery", Action: "reconcile", InstanceID: i.ID, Account: name,
-			Result: string(bindery.OpSucceeded), Message: "removed an " + what + " that was on the server and not in the store",
+			Result: string(bindery.OpSucceeded), Message: why,
 		})
 	})
 }

@@ -70,7 +70,8 @@ func TestATombstoneThatReappearsIsRemoved(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if last := events[len(events)-1]; last.Action != "reconcile" || last.Account != a.Name || last.Platform != "p" {
+		if last := events[len(events)-1]; last.Action != "reconcile" || last.Account != a.Name || last.Platform != "p" ||
+			last.Message != "removed an account that had been removed before and was there again" {
 			t.Errorf("the last event is %+v", last)
 		}
 		return nil
@@ -127,6 +128,13 @@ func TestTheUnknownIsReportedAndRemovedOnDemand(t *testing.T) {
 	if len(w.found(t.Context())) != 0 {
 		t.Error("it is still there")
 	}
+	w.update(func(tx bindery.Tx) error {
+		events, err := tx.Events().List(t.Context(), bindery.EventFilter{}, bindery.Page{Limit: 1000})
+		if err == nil && events[len(events)-1].Message != "removed an account that the store never knew" {
+			t.Errorf("the last event is %+v", events[len(events)-1])
+		}
+		return err
+	})
 	if err := other.login(theirs); err != nil {
 		t.Errorf("another installation's account: %v", err)
 	}
