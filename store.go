@@ -166,6 +166,8 @@ type Operations interface {
 	Claim(ctx context.Context, owner int64, now time.Time, limit int, except ...string) ([]Operation, error)
 	// NextDue is when the next operation that nobody owns is due; ok is false where there is none.
 	NextDue(ctx context.Context) (due time.Time, ok bool, err error)
+	// Hasten makes due then what nobody owns and is due later.
+	Hasten(ctx context.Context, then time.Time) error
 	List(ctx context.Context, f OperationFilter, p Page) ([]Operation, error)
 	// Prune removes up to limit operations that finished before then, and says how many.
 	Prune(ctx context.Context, before time.Time, limit int) (int, error)

@@ -46,6 +46,8 @@ const (
 
 	firstPause = 200 * time.Millisecond
 	maxPause   = 2 * time.Minute
+	// farAhead is when nothing is due: the clock was ahead when it was set.
+	farAhead = 2 * maxPause
 )
 
 // A Queue runs operations. Its fields are set before [Queue.Start].

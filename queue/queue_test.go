@@ -62,6 +62,32 @@ func TestFailedWorkIsRunAgainWithGrowingPauses(t *testing.T) {
 	}
 }
 
+func TestAClockThatWasAheadDelaysNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.clock.advance(24 * time.Hour)
+	retried, ended := make(chan bindery.Operation, 1), make(chan bindery.Operation, 1)
+	r := w.start(func(ctx context.Context, r *runner, o bindery.Operation) error {
+		if o.Attempts == 0 {
+			return errDead
+		}
+		err := r.end(ctx, o)
+		ended <- o
+		return err
+	}, func(r *runner) {
+		r.Retried = func(o bindery.Operation) {
+			w.clock.advance(-24 * time.Hour) // before it is due
+			retried <- o
+		}
+	})
+	o := w.record(r.Owner(), w.id(), w.id(), "s")
+	r.Submit(o)
+	within(w, retried, "the first attempt")
+	if got := within(w, ended, "the second"); got.Row != o.Row {
+		t.Errorf("%d ended, want %d", got.Row, o.Row)
+	}
+}
+
 func TestTheLastAttemptIsAtTheDeadline(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

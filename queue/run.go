@@ -86,6 +86,10 @@ func (q *Queue) claim(ctx context.Context) time.Duration {
 			return err
 		}
 		next, some, err = tx.Operations().NextDue(ctx)
+		if err == nil && some && next.Sub(now) > farAhead {
+			next = now
+			err = tx.Operations().Hasten(ctx, now)
+		}
 		return err
 	})
 	if err != nil {

@@ -110,6 +110,20 @@ var claimTests = map[string]func(world){
 		w.update(func(tx bindery.Tx) error { return tx.Operations().Save(w.ctx, first) })
 		next(start.Add(time.Hour), true)
 	},
+	"hasten makes due what nobody owns": func(w world) {
+		late := func(o *bindery.Operation) { o.Due = start.Add(time.Hour) }
+		hastened := w.operation(1, 1, late)
+		early := w.operation(1, 2, func(o *bindery.Operation) { o.Due = start.Add(-time.Hour) })
+		owned := w.operation(1, 3, late, func(o *bindery.Operation) { o.Owner = them })
+		done := w.operation(1, 4, late)
+		done.State, done.Finished = bindery.OpSucceeded, start
+		w.update(func(tx bindery.Tx) error { return tx.Operations().Save(w.ctx, done) })
+		w.update(func(tx bindery.Tx) error { return tx.Operations().Hasten(w.ctx, start) })
+		hastened.Due = start
+		for _, o := range []bindery.Operation{hastened, early, owned, done} {
+			w.holdsOperation(o)
+		}
+	},
 	"an operation is claimed by one of many": func(w world) {
 		const operations, claimers = 40, 8
 		for n := range operations {

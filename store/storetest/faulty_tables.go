@@ -165,6 +165,10 @@ func (x faultyOperations) Claim(ctx context.Context, owner int64, now time.Time,
 	})
 }
 
+func (x faultyOperations) Hasten(ctx context.Context, then time.Time) error {
+	return tell(x.fault, "operations", "Hasten", func() error { return x.Operations.Hasten(ctx, then) })
+}
+
 func (x faultyOperations) List(ctx context.Context, f bindery.OperationFilter, p bindery.Page) ([]bindery.Operation, error) {
 	return ask(x.fault, "operations", "List", func() ([]bindery.Operation, error) { return x.Operations.List(ctx, f, p) })
 }
