@@ -56,7 +56,7 @@ func (c *Certificates) holds(ctx context.Context, p *path, now time.Time) *binde
 			return err
 		}
 	}
-	if p.unknown && c.o.RequireCRL && len(p.links[0].points) == 0 {
+	if p.unknown && c.o.RequireCRL && !p.links[0].pointed {
 		return errNoPoint
 	}
 	settled := true
@@ -109,7 +109,7 @@ func (c *Certificates) covered(ctx context.Context, l *link, i int, now time.Tim
 		return revokedAt(i)
 	case known == good, said == good:
 		return nil
-	case known == unlisted && len(l.points) == 0 && l.ocsp == nil:
+	case known == unlisted && !l.pointed && l.ocsp == nil:
 		// Neither the certificate nor its authority speaks of revocation.
 		if i == 0 && c.o.RequireCRL {
 			return errNoPoint

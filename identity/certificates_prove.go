@@ -4,8 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"bindery"
@@ -62,7 +65,8 @@ type link struct {
 	notBefore, notAfter time.Time
 	ca                  bool
 	serial              []byte
-	points              []string   // distribution points
+	pointed             bool       // it names distribution points, of whatever kind
+	points              []string   // those that are URIs
 	urls                []string   // those that are fetched
 	authority           *authority // who signed it; nil: it is an anchor, or that is not known
 	ocsp                *ocspState // nil: no responder, or not asked
@@ -176,10 +180,18 @@ var emptyName = bindery.DN{}.Key()
 func newLink(cert *x509.Certificate, by *authority) link {
 	return link{
 		notBefore: cert.NotBefore, notAfter: cert.NotAfter, ca: cert.BasicConstraintsValid && cert.IsCA,
-		serial: serialBytes(cert.SerialNumber), points: cert.CRLDistributionPoints,
+		serial: serialBytes(cert.SerialNumber), pointed: hasPoint(cert), points: cert.CRLDistributionPoints,
 		urls: fetchable(cert.CRLDistributionPoints), authority: by,
 	}
 }
+
+// hasPoint looks at the extension itself (RFC 5280, section 4.2.1.13): crypto/x509 leaves
+// out the points that are names in a directory, as if nothing were said of revocation.
+func hasPoint(cert *x509.Certificate) bool {
+	return slices.ContainsFunc(cert.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(oidDistributionPoints) })
+}
+
+var oidDistributionPoints = asn1.ObjectIdentifier{2, 5, 29, 31}
 
 // sayFullName tells the operator of a certificate that existing bindings cannot name, once.
 func (c *Certificates) sayFullName(leaf *x509.Certificate, dn bindery.DN) {

@@ -190,8 +190,13 @@ func TestOptions(t *testing.T) {
 		"lists required: a point":              {required, root.leaf(t, "a", points(srv.URL)), ""},
 		"lists required: a point that is dead": {required, root.leaf(t, "a", points(dead.URL)), unchecked},
 		"a point that is an LDAP URL":          {func(*options) {}, root.leaf(t, "a", points("ldap://127.0.0.1/x")), unchecked},
-		"the list is not to be had":            {func(*options) {}, root.leaf(t, "a", points(dead.URL)), unchecked},
-		"the list is not to be had: warn":      {func(o *options) { o.StaleCRL = "warn" }, root.leaf(t, "a", points(dead.URL)), ""},
+		"a point that is a directory's name":   {func(*options) {}, root.leaf(t, "a", directoryPoint), unchecked},
+		"a directory's name, lists required":   {required, root.leaf(t, "a", directoryPoint), unchecked},
+		"a directory's name, unknown, required": {
+			func(o *options) { o.TrustUnknown, o.RequireCRL = true, true }, stranger.leaf(t, "a", directoryPoint), "",
+		},
+		"the list is not to be had":       {func(*options) {}, root.leaf(t, "a", points(dead.URL)), unchecked},
+		"the list is not to be had: warn": {func(o *options) { o.StaleCRL = "warn" }, root.leaf(t, "a", points(dead.URL)), ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -201,6 +206,15 @@ func TestOptions(t *testing.T) {
 			w.wants(t, test.who, test.want)
 		})
 	}
+}
+
+// directoryPoint gives a certificate a distribution point (RFC 5280, section 4.2.1.13) that
+// is an entry of an X.500 directory, of which crypto/x509 says nothing.
+func directoryPoint(c *x509.Certificate) {
+	c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 31}, Value: []byte{
+		0x30, 0x17, 0x30, 0x15, 0xa0, 0x13, 0xa0, 0x11, 0xa4, 0x0f, // directoryName: CN=xy
+		0x30, 0x0d, 0x31, 0x0b, 0x30, 0x09, 0x06, 0x03, 0x55, 0x04, 0x03, 0x0c, 0x02, 0x78, 0x79,
+	}})
 }
 
 func TestIdentity(t *testing.T) {
