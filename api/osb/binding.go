@@ -63,20 +63,20 @@ func moment(t time.Time) string {
 	return t.UTC().Format(timeFormat)
 }
 
-func bindingIDs(c *api.Call) (instance, binding string, err error) {
-	if instance, err = instanceID(c); err != nil {
-		return "", "", err
-	}
+// bindingIDs reads what a request about a binding has, in the order in which it is checked.
+func (h *Handler) bindingIDs(c *api.Call) (instance, binding string, minor int, err error) {
 	binding = c.Param("binding")
-	return instance, binding, api.CheckText("binding_id", binding)
+	if instance, err = instanceID(c); err == nil {
+		err = api.CheckText("binding_id", binding)
+	}
+	if err == nil {
+		minor, err = h.version(c)
+	}
+	return instance, binding, minor, err
 }
 
 func (h *Handler) bind(c *api.Call) error {
-	instance, binding, err := bindingIDs(c)
-	if err != nil {
-		return err
-	}
-	minor, err := h.version(c)
+	instance, binding, minor, err := h.bindingIDs(c)
 	if err != nil {
 		return err
 	}
@@ -142,11 +142,7 @@ func bindRequest(body api.Object) (broker.BindRequest, error) {
 }
 
 func (h *Handler) unbind(c *api.Call) error {
-	instance, binding, err := bindingIDs(c)
-	if err != nil {
-		return err
-	}
-	minor, err := h.version(c)
+	instance, binding, minor, err := h.bindingIDs(c)
 	if err != nil {
 		return err
 	}
@@ -166,11 +162,7 @@ func (h *Handler) unbind(c *api.Call) error {
 }
 
 func (h *Handler) getBinding(c *api.Call) error {
-	instance, binding, err := bindingIDs(c)
-	if err != nil {
-		return err
-	}
-	minor, err := h.version(c)
+	instance, binding, minor, err := h.bindingIDs(c)
 	if err != nil {
 		return err
 	}
