@@ -15,7 +15,9 @@
 --   privilege SYSTEM_USER out of its reach: see that your administrators have it.
 -- - PROCESS, CONNECTION ADMIN: to see and to end the sessions of accounts that are removed.
 -- - SET USER (MySQL: SET_USER_ID, from 8.2 on SET_ANY_DEFINER) and the source of
---   routines: what a binding made is given to an account of its instance.
+--   routines: what a binding made is given to an account of its instance. From MySQL
+--   8.2 on ALLOW_NONEXISTENT_DEFINER: an account that made a view which works no
+--   more, and cannot be given away, is dropped all the same.
 -- - The names in the tables of accounts and of their databases, not the hashes.
 -- - Everything in databases whose name begins with bdy_, to pass it on.
 
@@ -24,7 +26,8 @@ GRANT CREATE USER, PROCESS ON *.* TO 'bindery'@'%';
 /*M!100502 GRANT CONNECTION ADMIN, SET USER ON *.* TO 'bindery'@'%' */;
 /*M!100502 GRANT SELECT ON mysql.proc TO 'bindery'@'%' */;
 /*!80020 GRANT CONNECTION_ADMIN, SHOW_ROUTINE ON *.* TO 'bindery'@'%' */;
-/*!80020 SET @definer = IF(VERSION() >= '8.2', 'SET_ANY_DEFINER', 'SET_USER_ID') */;
+/*!80020 SET @definer = 'SET_USER_ID' */;
+/*!80200 SET @definer = 'SET_ANY_DEFINER, ALLOW_NONEXISTENT_DEFINER' */;
 /*!80020 SET @definer = CONCAT('GRANT ', @definer, ' ON *.* TO ''bindery''@''%''') */;
 /*!80020 PREPARE definer FROM @definer */;
 /*!80020 EXECUTE definer */;

@@ -89,11 +89,11 @@ func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account 
 		return bindery.Ensured{}, failed("look at the server", err)
 	}
 	make := makeAccount(f, d.form(spec, account.Name, m, settings))
-	_, err = d.pool.exec(ctx, make)
+	_, err = d.pool.change(ctx, make)
 	if number(err) == errCannotUser {
 		// It exists, or a crash left a part of it. Made anew it has the rights of a
 		// new one and no others.
-		if _, err = d.pool.exec(ctx, dropAccount(account.Name, anyHost)+"; "+make); err == nil {
+		if _, err = d.pool.change(ctx, dropAccount(account.Name, anyHost)+"; "+make); err == nil {
 			err = d.endSessions(ctx, account.Name)
 		}
 	}

@@ -148,21 +148,22 @@ func (d *driver) Ping(ctx context.Context) error {
 		return failed("ping", err)
 	}
 	version, settings := results[0].rows[0][0], map[string]string{}
-	for _, row := range results[1].rows {
+	for _, row := range slices.Concat(results[1].rows, results[2].rows) {
 		settings[row[0]] = row[1]
 	}
-	ssl, tellsSSL := settings["have_ssl"]
-	open := results[2].rows[0]
+	open := results[3].rows[0]
 	wrong := []struct {
 		bad bool
 		why string
 	}{
 		{tooOld(version), "the server is older than MariaDB " + oldestMariaDB + " or MySQL " + oldestMySQL},
 		{settings["partial_revokes"] == "ON", "partial_revokes is on, which takes the names in grants literally"},
-		{d.public.TLS && tellsSSL && ssl != "YES", "applications are told to use TLS, and the server has none"},
+		{d.public.TLS && settings["Ssl_server_not_after"] == "", "applications are told to use TLS, and the server has none"},
+		{settings["mandatory_roles"] != "", "there are mandatory_roles, which every account has"},
+		{settings["read_only"] == "ON" && flavorOf(version) == oracle, "the server is read_only"},
 		{open[0] != "0", "there are anonymous accounts, and a login from their host is theirs"},
 		{open[1] != "0", "there are databases that every account may use (mysql.db has rows for everybody)"},
-		{!mayGrant(results[3].rows), "Bindery's account needs all privileges, with GRANT OPTION, on databases whose names begin with bdy_"},
+		{!mayGrant(results[4].rows), "Bindery's account needs all privileges, with GRANT OPTION, on databases whose names begin with bdy_"},
 	}
 	var problems []string
 	for _, w := range wrong {
@@ -171,7 +172,7 @@ func (d *driver) Ping(ctx context.Context) error {
 		}
 	}
 	for _, wanted := range ownPrivileges(flavorOf(version)) {
-		if !hasPrivilege(results[3].rows, wanted) {
+		if !hasPrivilege(results[4].rows, wanted) {
 			problems = append(problems, "Bindery's account needs "+strings.Join(wanted, " or "))
 		}
 	}
@@ -187,7 +188,14 @@ func ownPrivileges(f flavor) [][]string {
 	if f == mariadb {
 		return [][]string{{"CREATE USER"}, {"PROCESS"}, {"CONNECTION ADMIN"}, {"SET USER"}}
 	}
-	return [][]string{{"CREATE USER"}, {"PROCESS"}, {"CONNECTION_ADMIN"}, {"SET_USER_ID", "SET_ANY_DEFINER"}, {"SHOW_ROUTINE"}}
+	return [][]string{
+		{"CREATE USER"},
+		{"PROCESS"},
+		{"CONNECTION_ADMIN"},
+		{"SHOW_ROUTINE"},
+		{"SET_USER_ID", "SET_ANY_DEFINER"},
+		{"SET_USER_ID", "ALLOW_NONEXISTENT_DEFINER"},
+	}
 }
 
 func hasPrivilege(rows [][]string, wanted []string) bool {

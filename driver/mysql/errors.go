@@ -29,8 +29,10 @@ const (
 	errNeedsPrivilege  = 1227
 	errNoRoutine       = 1305
 	errReadOnly        = 1290 // or another option of the server that prevents it
+	errManyRows        = 1242 // refuseReadOnly's
 	errInterrupted     = 1317
 	errInvalidView     = 1356
+	errNoUserToGrant   = 1410 // MySQL's
 	errCannotUser      = 1396 // "Operation CREATE USER failed": it exists
 	errTooManySessions = 1203
 	errKilledMariaDB   = 1927
@@ -87,7 +89,7 @@ func failed(doing string, err error) error {
 			!errors.Is(err, errBroken) && !errors.Is(err, sqldriver.ErrBadConn) {
 			return fmt.Errorf("%s: %w", doing, err)
 		}
-	case errDenied, errDatabaseDenied, errNeedsPrivilege, errReadOnly, errReadOnlyMySQL:
+	case errDenied, errDatabaseDenied, errNeedsPrivilege, errReadOnly, errReadOnlyMySQL, errManyRows:
 		message = "the database server does not allow it"
 	case errNoConnection, errTooManySessions, errUserLimit:
 		message = "the database server has no connection to spare"

@@ -25,11 +25,11 @@ func (d *driver) Provision(ctx context.Context, spec bindery.InstanceSpec) error
 		return failed("look at the server", err)
 	}
 	make := makeInstance(f, spec.Name, settings)
-	_, err = d.pool.exec(ctx, make)
-	if n := number(err); n == errNoSuchUser || n == errCannotUser {
+	_, err = d.pool.change(ctx, make)
+	if n := number(err); n == errNoSuchUser || n == errNoUserToGrant || n == errCannotUser {
 		// A crash can leave the rights of an account whose other half is gone, which
 		// hides that it is missing; dropping it takes both.
-		_, err = d.pool.exec(ctx, dropAccount(spec.Name, definerHost)+"; "+make)
+		_, err = d.pool.change(ctx, dropAccount(spec.Name, definerHost)+"; "+make)
 	}
 	if n := number(err); n == errUnknownCharacterSet || n == errUnknownCollation || n == errCollationMismatch {
 		return bindery.Errorf(bindery.CodeUnsupported, "the database server does not have the plan's character set or collation").Because(err)
@@ -50,7 +50,7 @@ func (d *driver) Deprovision(ctx context.Context, spec bindery.InstanceSpec) err
 		return failed("deprovision", err)
 	}
 	defer end()
-	if _, err := d.pool.exec(ctx, dropInstance(spec.Name)); err != nil {
+	if _, err := d.pool.change(ctx, dropInstance(spec.Name)); err != nil {
 		return failed("remove a database", err)
 	}
 	// An event that ran as the definer, or an instance's own session, is over too.

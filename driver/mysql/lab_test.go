@@ -31,6 +31,14 @@ func newLab(t testing.TB, m *devserver.MySQL) *lab {
 	return l
 }
 
+// either returns what to say to this server: MariaDB, or MySQL itself.
+func (l *lab) either(mariadb, mysql string) string {
+	if l.m.MariaDB {
+		return mariadb
+	}
+	return mysql
+}
+
 func (l *lab) name() string { return bindery.Name(l.installation, l.row.Add(1)) }
 
 func (l *lab) must(what string, err error) {

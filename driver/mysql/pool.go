@@ -75,6 +75,15 @@ func (p *pool) exec(ctx context.Context, sql string) ([]result, error) {
 	}
 }
 
+// change is exec for what changes a server.
+func (p *pool) change(ctx context.Context, sql string) ([]result, error) {
+	f, err := p.server(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return p.exec(ctx, refuseReadOnly(f)+sql)
+}
+
 // in opens a connection whose session's settings may be changed, and closes it
 // when use returns.
 func (p *pool) in(ctx context.Context, use func(*conn) error) error {

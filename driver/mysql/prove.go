@@ -23,7 +23,7 @@ func (d *driver) Prove(ctx context.Context, spec bindery.InstanceSpec, account b
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
-	for _, look := range []string{accountExists(account.Name), sessions(account.Name)} {
+	for _, look := range []string{accountExists(account.Name), sessions(unknown, account.Name)} {
 		results, err := d.pool.exec(ctx, look)
 		if err != nil {
 			return "", failed("look for an account and its sessions", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"bindery"
 )
@@ -41,11 +42,15 @@ func (d *driver) Revoke(ctx context.Context, spec bindery.InstanceSpec, account 
 			return err
 		}
 	}
-	looks := []string{sessions(account.Name)}
+	f, err := d.pool.server(ctx)
+	if err != nil {
+		return failed("look at the server", err)
+	}
+	looks := []string{sessions(f, account.Name)}
 	for _, database := range databases {
 		looks = append(looks, stored(database, account.Name))
 	}
-	results, err := d.pool.exec(ctx, dropAccount(account.Name, anyHost)+"; "+strings.Join(looks, "; "))
+	results, err := d.pool.change(ctx, dropAccount(account.Name, anyHost)+"; "+strings.Join(looks, "; "))
 	if err != nil {
 		return failed("drop an account", err)
 	}
@@ -86,7 +91,7 @@ func (d *driver) databases(ctx context.Context, instance string, account bindery
 // disown moves everything away from an account that nobody can use any more
 // meanwhile. What cannot be moved keeps it there, locked: it is stuck, not gone.
 func (d *driver) disown(ctx context.Context, databases []string, name string) error {
-	if _, err := d.pool.exec(ctx, lockAccount(name)); err != nil {
+	if _, err := d.pool.change(ctx, lockAccount(name)); err != nil {
 		return failed("lock an account", err)
 	}
 	if err := d.endSessions(ctx, name); err != nil {
@@ -95,26 +100,55 @@ func (d *driver) disown(ctx context.Context, databases []string, name string) er
 	return d.moveRest(ctx, databases, name)
 }
 
+// loginLimit is how long others' logins may take that one of the account may be among.
+const loginLimit = time.Second
+
 // endSessions ends the sessions of an account, those included whose login is
-// under way, and returns when none is left.
+// under way, and returns when none is left. Where the server does not say whose
+// login one is, those that have begun are waited for, and ended when they take long.
 func (d *driver) endSessions(ctx context.Context, name string) error {
+	f, err := d.pool.server(ctx)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	var underWay []string // nil before the first look
 	for wait := firstWait; ; wait = min(2*wait, longestWait) {
-		results, err := d.pool.exec(ctx, sessions(name))
+		results, err := d.pool.exec(ctx, sessions(f, name))
 		if err != nil {
 			return err
 		}
-		if len(results[0].rows) == 0 {
+		kill, still := []string{}, []string{}
+		for _, row := range results[0].rows {
+			switch id, mine := row[0], row[1] == "1"; {
+			case mine:
+				kill = append(kill, id)
+			case underWay == nil || slices.Contains(underWay, id):
+				still = append(still, id)
+			}
+		}
+		if underWay = still; len(kill)+len(underWay) == 0 {
 			return nil
 		}
-		ids := make([]string, len(results[0].rows))
-		for i, row := range results[0].rows {
-			ids[i] = row[0]
+		if time.Since(began) > loginLimit {
+			kill = append(kill, underWay...)
 		}
-		if _, err := d.pool.exec(ctx, killSessions(ids)); err != nil && number(err) != errNoSuchThread {
+		if err := d.endAll(ctx, kill); err != nil {
 			return err
 		}
 		if err := bindery.Sleep(ctx, wait); err != nil {
 			return fmt.Errorf("sessions do not end: %w", err)
 		}
 	}
+}
+
+func (d *driver) endAll(ctx context.Context, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err := d.pool.exec(ctx, killSessions(ids))
+	if number(err) == errNoSuchThread {
+		return nil
+	}
+	return err
 }

@@ -30,6 +30,16 @@ func setSession(timeout time.Duration) string {
 		fmt.Sprintf(", lock_wait_timeout = %d, innodb_lock_wait_timeout = %d, autocommit = 1", wait, wait)
 }
 
+// refuseReadOnly fails on a MySQL that takes no changes, a replica. It takes those of
+// accounts that may end others' sessions, unless it is super_read_only as well.
+// MariaDB has a privilege of its own for that.
+func refuseReadOnly(f flavor) string {
+	if f == oracle {
+		return "DO IF(@@GLOBAL.read_only, (SELECT 1 UNION ALL SELECT 2), 0); "
+	}
+	return ""
+}
+
 func takeLock(name string) string {
 	return "SELECT GET_LOCK(" + literal(name) + ", 0), CONNECTION_ID(), VERSION()"
 }
@@ -115,11 +125,17 @@ func lockAccount(name string) string {
 	return "ALTER USER IF EXISTS " + at(name, anyHost) + " ACCOUNT LOCK"
 }
 
-// sessions lists those of an account, also of one that was dropped, and those
-// that have sent its name and wait for the answer to their password: the server
-// notes the name before it looks the account up.
-func sessions(name string) string {
-	return "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = " + literal(name)
+// sessions lists those of an account, also of one that was dropped. On MariaDB
+// those are among them that have sent its name and wait for the answer to their
+// password: it notes the name before it looks the account up. MySQL notes it
+// when all is answered, so there everybody's logins are listed as well, as not
+// the account's.
+func sessions(f flavor, name string) string {
+	users := literal(name)
+	if f == oracle {
+		users += ", 'unauthenticated user'"
+	}
+	return "SELECT ID, USER = " + literal(name) + " FROM information_schema.PROCESSLIST WHERE USER IN (" + users + ")"
 }
 
 func accountExists(name string) string {
@@ -144,7 +160,9 @@ const ownRights = `SELECT PRIVILEGE_TYPE, IS_GRANTABLE, '*' FROM information_sch
 
 const ownGrantee = `CONCAT('''', REPLACE(CURRENT_USER(), '@', '''@'''), '''')`
 
-// ping asks for the version, whether the server has TLS and literal names in
-// grants (where it says), who may log in without a name, and what everybody may use.
-const ping = "SELECT VERSION(); SHOW VARIABLES WHERE Variable_name IN ('have_ssl', 'partial_revokes'); " +
+// ping asks for the version, whether the server has a certificate, literal names
+// in grants and roles that everybody has (where it says), who may log in without a
+// name, and what everybody may use.
+const ping = "SELECT VERSION(); SHOW GLOBAL STATUS LIKE 'Ssl_server_not_after'; " +
+	"SHOW VARIABLES WHERE Variable_name IN ('partial_revokes', 'mandatory_roles', 'read_only'); " +
 	"SELECT (SELECT COUNT(*) FROM mysql.user WHERE User = ''), (SELECT COUNT(*) FROM mysql.db WHERE User IN ('', 'PUBLIC')); " + ownRights

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// There is no MySQL to test on: these are the statements that its manual has.
+// The statements that MySQL's manual has, also where there is none to test on.
 func TestMySQLStatements(t *testing.T) {
 	t.Parallel()
 	got := makeAccount(oracle, accountForm{
