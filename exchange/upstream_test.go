@@ -253,7 +253,7 @@ func TestBreakerOfLongAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			part := []byte(strings.Repeat(" ", 64<<10))
-			taken := make(chan int)
+			taken := make(chan int, 8) // also where it is asked too often
 			w, u, alice := bound(t, func(w http.ResponseWriter, _ *http.Request) {
 				if says {
 					w.Header().Set("Content-Length", fmt.Sprint(whole))
