@@ -74,6 +74,13 @@ func run(m *testing.M) (code int, err error) {
 		return 1, err
 	}
 	devDir := filepath.Join(dir, "dev")
+	binDir, err := chosenPostgres()
+	if err != nil {
+		return 1, err
+	}
+	if err := preparePostgres(filepath.Join(devDir, "servers", postgresKind), binDir); err != nil {
+		return 1, err
+	}
 	started, err := start(program, dir, "dev", "dev", "--services", redisKind+","+postgresKind, "--dir", devDir, "--http", "127.0.0.1:0", "--https", "127.0.0.1:0")
 	if err != nil {
 		return 1, err
@@ -82,7 +89,7 @@ func run(m *testing.M) (code int, err error) {
 	if dev, err = readReady(started, filepath.Join(devDir, "ready.json")); err != nil {
 		return 1, err
 	}
-	stopLanes, err := startLanes(dir)
+	stopLanes, err := startLanes(dir, binDir)
 	ends = append(ends, stopLanes)
 	if err != nil {
 		return 1, err
@@ -264,7 +271,7 @@ const (
 	postgresLanes = 3
 )
 
-func startLanes(dir string) (stop func() error, err error) {
+func startLanes(dir, binDir string) (stop func() error, err error) {
 	var processes []*devserver.Process
 	stop = func() error {
 		var err error
@@ -299,7 +306,7 @@ func startLanes(dir string) (stop func() error, err error) {
 	}
 	for i := range postgresLanes {
 		l := &lane{kind: postgresKind, name: postgresKind + "-lane-" + strconv.Itoa(i)}
-		p, err := devserver.StartPostgres(context.Background(), devserver.PostgresOptions{Dir: filepath.Join(dir, l.name), NoFsync: true})
+		p, err := devserver.StartPostgres(context.Background(), devserver.PostgresOptions{Dir: filepath.Join(dir, l.name), BinDir: binDir, NoFsync: true})
 		if err != nil {
 			return stop, err
 		}
