@@ -249,13 +249,15 @@ func (d document) time(field string) (t time.Time, err error) {
 	}
 	text := client.Text(raw)
 	if ms, err := strconv.ParseInt(text, 10, 64); err == nil {
-		if t = time.UnixMilli(ms).UTC(); t.Year() < 1 || t.Year() > 9999 {
-			return time.Time{}, fmt.Errorf("its %s is no time that can be written", field)
-		}
-		return t, nil
+		t = time.UnixMilli(ms)
+	} else if t, err = time.Parse(time.RFC3339, text); err != nil {
+		return time.Time{}, fmt.Errorf("its %s is no time", field)
 	}
-	if t, err = time.Parse(time.RFC3339, text); err != nil {
-		return t, fmt.Errorf("its %s is no time", field)
+	switch t = t.UTC(); {
+	case t.Year() < 1 || t.Year() > 9999:
+		return time.Time{}, fmt.Errorf("its %s is no time that can be written", field)
+	case t.UnixMicro() == 0: // what programs write for none, the store among them
+		return time.Time{}, nil
 	}
-	return t.UTC(), nil
+	return t, nil
 }

@@ -83,6 +83,7 @@ func TestExtendedJSON(t *testing.T) {
 		"half": 1.5, "text": "8443x", "huge": 1e300, "nan": {"$numberDouble": "NaN"},
 		"old": "2018-05-24T09:58:17Z", "date": {"$date": "2018-05-24T09:58:17Z"}, "zone": {"$date": "2018-05-24T11:58:17.000+02:00"},
 		"ms": {"$date": {"$numberLong": "1527155897000"}}, "plain": {"$date": 1527155897000}, "never": "", "null": null, "undefined": {"$undefined": true},
+		"epoch": {"$date": 0}, "1970": "1970-01-01T01:00:00+01:00",
 		"late": {"$date": {"$numberLong": "9223372036854775807"}}, "10000": {"$date": 253402300800000}, "early": {"$date": {"$numberLong": "-9223372036854775808"}}
 	}`))
 	if err != nil {
@@ -104,7 +105,7 @@ func TestExtendedJSON(t *testing.T) {
 			t.Errorf("%s is %s, %v", field, at, err)
 		}
 	}
-	for _, field := range []string{"never", "null", "undefined", "missing"} {
+	for _, field := range []string{"never", "null", "undefined", "missing", "epoch", "1970"} {
 		if at, err := d.time(field); !at.IsZero() || err != nil {
 			t.Errorf("%s is %s, %v", field, at, err)
 		}
