@@ -197,7 +197,8 @@ func (b *Broker) draft(ctx context.Context, c Caller, r BindRequest, parameters 
 		return nil, rows, err
 	}
 	now := b.Now()
-	expires, renewBefore, drivers, err := limits(plan, parameters, now)
+	inherited := r.Predecessor != "" && len(r.Parameters) == 0
+	expires, renewBefore, drivers, err := limits(plan, parameters, inherited, now)
 	if err != nil {
 		return nil, rows, err
 	}

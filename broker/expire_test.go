@@ -119,6 +119,26 @@ func TestASuccessorHasALifetimeOfItsOwn(t *testing.T) {
 	}
 }
 
+// A plan that allows less by now makes successors that live as long as it allows: who
+// rotates names no parameters, and could not name others.
+func TestASuccessorLivesNoLongerThanItsPlanAllows(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, limited(bindery.Lifetime{Max: time.Hour}))
+	w.provision("i", "small")
+	old := bindRequest("i", "web")
+	old.Parameters = []byte(`{"lifetime":"30m"}`)
+	w.bind(old)
+	limited(bindery.Lifetime{Max: 10 * time.Minute})(w)
+	next := w.bind(broker.BindRequest{InstanceID: "i", BindingID: "web-2", Predecessor: "web"})
+	if left := time.Until(next.Binding.Expires); left > 10*time.Minute || left < 9*time.Minute {
+		t.Errorf("the successor lives %v", left)
+	}
+	_, err := w.Bind(t.Context(), waits, broker.BindRequest{
+		InstanceID: "i", BindingID: "web-3", Predecessor: "web", Parameters: old.Parameters,
+	})
+	w.refused(err, bindery.CodeInvalid)
+}
+
 // What an instance is at work on for long excludes the end of its bindings, and of no others.
 func TestABusyInstanceHoldsUpNoOthersEnd(t *testing.T) {
 	t.Parallel()

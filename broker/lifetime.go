@@ -8,8 +8,9 @@ import (
 )
 
 // limits says when a binding of a plan with these parameters, made now, expires,
-// and which of the parameters are its driver's.
-func limits(p *bindery.Plan, parameters bindery.Secret, now time.Time) (expires, renewBefore time.Time, rest bindery.Secret, err error) {
+// and which of the parameters are its driver's. Where they are inherited from a
+// predecessor the plan may allow less by now, and then gives that.
+func limits(p *bindery.Plan, parameters bindery.Secret, inherited bool, now time.Time) (expires, renewBefore time.Time, rest bindery.Secret, err error) {
 	lifetime, rest := p.Lifetime.Default, parameters
 	if p.Lifetime.Max > 0 && !parameters.Empty() {
 		var asked map[string]json.RawMessage
@@ -17,7 +18,7 @@ func limits(p *bindery.Plan, parameters bindery.Secret, now time.Time) (expires,
 			return expires, renewBefore, rest, err
 		}
 		if text, ok := asked[bindery.LifetimeParameter]; ok {
-			if lifetime, err = askedLifetime(text, p.Lifetime.Max); err != nil {
+			if lifetime, err = askedLifetime(text, p.Lifetime.Max, inherited); err != nil {
 				return expires, renewBefore, rest, err
 			}
 			delete(asked, bindery.LifetimeParameter)
@@ -34,12 +35,15 @@ func limits(p *bindery.Plan, parameters bindery.Secret, now time.Time) (expires,
 	return expires, renewBefore, rest, nil
 }
 
-func askedLifetime(text json.RawMessage, most time.Duration) (time.Duration, error) {
+func askedLifetime(text json.RawMessage, most time.Duration, orLess bool) (time.Duration, error) {
 	var s string
 	if json.Unmarshal(text, &s) != nil {
 		return 0, bindery.Errorf(bindery.CodeInvalid, "parameters.%s: must be a duration, for example 90m", bindery.LifetimeParameter)
 	}
 	d, err := time.ParseDuration(s)
+	if orLess {
+		d = min(d, most)
+	}
 	switch {
 	case err != nil:
 		return 0, bindery.Errorf(bindery.CodeInvalid, "parameters.%s: must be a duration, for example 90m", bindery.LifetimeParameter)
