@@ -60,12 +60,10 @@ type ImportResult struct {
 
 // Refused reports whether an error is about the record. Any other one is about the
 // store, and the next record would have it too.
-func Refused(err error) bool {
-	switch bindery.CodeOf(err) {
-	case bindery.CodeInvalid, bindery.CodeNotFound, bindery.CodeConflict, bindery.CodeTooLarge, bindery.CodeUnsupported:
-		return true
-	}
-	return false
+func Refused(err error) bool { return slices.Contains(refusals, bindery.CodeOf(err)) }
+
+var refusals = []bindery.Code{
+	bindery.CodeInvalid, bindery.CodeNotFound, bindery.CodeConflict, bindery.CodeTooLarge, bindery.CodeUnsupported,
 }
 
 // Import begins an import. A dry run checks everything and changes nothing.
