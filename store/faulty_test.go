@@ -37,7 +37,11 @@ func TestFaulty(t *testing.T) {
 					args = append(args, reflect.Zero(m.Type().In(a)))
 				}
 				before := len(asked)
-				out := m.Call(args)
+				call := m.Call
+				if m.Type().IsVariadic() {
+					call = m.CallSlice
+				}
+				out := call(args)
 				got, _ := out[len(out)-1].Interface().(error)
 				if !errors.Is(got, errFault) || len(asked) != before+1 || asked[before][1] != promised.Method(k).Name {
 					t.Errorf("%s.%s: got %v, asked %v", promised.Name(), promised.Method(k).Name, got, asked[before:])
