@@ -36,7 +36,7 @@ const (
 	// lookEvery bounds the pause between two looks; a removal wakes earlier.
 	lookEvery = 5 * time.Second
 	// silence is after how many tries in a row that tell nothing the rest of a batch
-	// is not tried: the server says nothing to anybody.
+	// is not tried, where the server does not answer Bindery either.
 	silence = 3
 	// bound is how long nobody may be able to say before an account is stuck.
 	bound = 10 * time.Minute
@@ -268,13 +268,13 @@ func (p *Prover) try(ctx context.Context, server string, suspects []suspect) []v
 	driver := p.Drivers()[server]
 	begun, silent := time.Now(), 0
 	for n := 0; n < len(suspects); {
-		if silent >= silence { // nor would it say anything of the others
+		switch {
+		case silent >= silence && !answers(ctx, driver): // nor would it say anything of the others
 			for ; n < len(suspects); n++ {
 				verdicts[n] = verdicts[n-1]
 			}
-			break
-		}
-		if time.Since(begun) > roundLimit && silent == 0 {
+			return verdicts
+		case time.Since(begun) > roundLimit && (silent == 0 || silent >= silence):
 			return verdicts[:n]
 		}
 		end, paced := min(n+width, len(suspects)), p.Busy(server) || silent > 0
@@ -298,6 +298,12 @@ func (p *Prover) try(ctx context.Context, server string, suspects []suspect) []v
 		}
 	}
 	return verdicts
+}
+
+// answers reports whether a server does; one that cannot be asked might not.
+func answers(ctx context.Context, d bindery.Driver) bool {
+	p, ok := bindery.Capability[bindery.Pinger](d)
+	return ok && p.Ping(ctx) == nil
 }
 
 // counted is how many tries in a row told nothing.

@@ -33,7 +33,9 @@ type world struct {
 	driver bindery.Driver
 	prover *proof.Prover
 	// lies makes the server confirm removals and remove nothing.
-	lies  atomic.Bool
+	lies atomic.Bool
+	// vague are the accounts of which the server says nothing.
+	vague sync.Map
 	mu    sync.Mutex
 	tries map[string]int
 }
@@ -50,6 +52,14 @@ func (l liar) Revoke(ctx context.Context, spec bindery.InstanceSpec, a bindery.A
 		return nil
 	}
 	return l.Driver.Revoke(ctx, spec, a)
+}
+
+func (l liar) Prove(ctx context.Context, spec bindery.InstanceSpec, a bindery.Account) (string, error) {
+	if _, ok := l.w.vague.Load(a.Name); ok {
+		return "", errors.New("nobody can say")
+	}
+	prover, _ := bindery.Capability[bindery.Prover](l.Driver)
+	return prover.Prove(ctx, spec, a)
 }
 
 func newWorld(t *testing.T, set ...func(*world)) *world {
@@ -253,6 +263,32 @@ func TestWhereNobodyCanSayItIsStuckAfterAWhile(t *testing.T) {
 	}
 	if a := w.becomes("b", bindery.AccountGone); a.Proof == "" || a.Proven.IsZero() {
 		t.Errorf("proof %q at %v", a.Proof, a.Proven)
+	}
+}
+
+// Where a server answers, those of which it tells nothing say nothing of the others.
+func TestWhatIsVagueCountsForNoNeighbour(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.Unproven = nil
+	const vague = 6
+	for n := range vague {
+		id := fmt.Sprint("vague-", n)
+		w.bind(id)
+		_, a := w.account(id)
+		w.vague.Store(a.Name, true)
+	}
+	w.bind("plain")
+	for n := range vague {
+		w.unbind(fmt.Sprint("vague-", n))
+	}
+	w.unbind("plain")
+	w.prover.Wake("r")
+	if a := w.becomes("plain", bindery.AccountGone); a.Attempts != 0 {
+		t.Errorf("it was counted as tried %d times before", a.Attempts)
+	}
+	if _, a := w.account("vague-0"); a.State != bindery.AccountUnproven || a.Attempts == 0 {
+		t.Errorf("what is vague is %s after %d tries", a.State, a.Attempts)
 	}
 }
 
