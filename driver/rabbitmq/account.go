@@ -16,7 +16,7 @@ func (d *driver) Prepare(spec bindery.InstanceSpec, req bindery.AccountRequest) 
 	if _, err := d.instance(spec); err != nil {
 		return bindery.Secret{}, err
 	}
-	access, err := parseBindingParameters(req.Parameters)
+	access, err := bindery.ReadAccess(req.Parameters)
 	if err != nil {
 		return bindery.Secret{}, err
 	}
@@ -61,7 +61,7 @@ func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account 
 			return bindery.Ensured{}, err
 		}
 	}
-	_, err = d.send(ctx, putPermissions(spec.Name, account.Name, m.Access == accessReadOnly),
+	_, err = d.send(ctx, putPermissions(spec.Name, account.Name, m.Access == bindery.ReadOnly),
 		http.StatusCreated, http.StatusNoContent)
 	return bindery.Ensured{}, err
 }
@@ -117,19 +117,10 @@ func (d *driver) endSessions(ctx context.Context, name string) error {
 	if err := d.closeListed(ctx, name); err != nil {
 		return err
 	}
-	if err := wait(ctx, listedLate); err != nil {
-		return err
+	if err := bindery.Sleep(ctx, listedLate); err != nil {
+		return silent(err)
 	}
 	return d.closeListed(ctx, name)
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return silent(ctx.Err())
-	}
 }
 
 // closeListed closes what is listed, until nothing is.
@@ -150,8 +141,8 @@ func (d *driver) closeListed(ctx context.Context, name string) error {
 		if open, err = d.hasSessions(ctx, name); err != nil || !open {
 			return err
 		}
-		if err := wait(ctx, pause); err != nil {
-			return err
+		if err := bindery.Sleep(ctx, pause); err != nil {
+			return silent(err)
 		}
 		pause = min(2*pause, time.Second)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"regexp"
 	"slices"
@@ -25,7 +26,9 @@ var Kind = bindery.Kind{
 	CheckPlan:   func(settings json.RawMessage) error { _, err := parsePlan(settings); return err },
 	Exclusive:   func(json.RawMessage) bool { return false },
 	Schemas: func(json.RawMessage) (create, update, bind json.RawMessage) {
-		return slices.Clone(noParameters), slices.Clone(noParameters), slices.Clone(bindingParameters)
+		return bindery.NoParameters(), bindery.NoParameters(), bindery.ObjectSchema(map[string]any{
+			"access": bindery.AccessProperty("What the credential may do. Read-only may take messages out of queues that are there."),
+		})
 	},
 	CredentialSchema: credentialSchema,
 	Aliases:          []string{aliasSpring},
@@ -41,20 +44,21 @@ type driver struct {
 	locks    bindery.NameLocks
 }
 
-var installationID = regexp.MustCompile(`^[a-z0-9]{6}$`)
-
 func open(server bindery.Server) (bindery.Driver, error) {
 	settings, err := parseServerSettings(server.Settings)
 	if err != nil {
 		return nil, err
 	}
-	if !installationID.MatchString(server.Installation) {
+	if !bindery.IsInstallation(server.Installation) {
 		return nil, bindery.Errorf(bindery.CodeInvalid, "an installation's id is six of a-z and 0-9")
 	}
 	if server.Timeout <= 0 {
 		server.Timeout = defaultTimeout
 	}
-	host, err := completePublic(&server)
+	if err := completePublic(&server); err != nil {
+		return nil, err
+	}
+	host, _, err := net.SplitHostPort(server.Address)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +80,7 @@ func (d *driver) instance(spec bindery.InstanceSpec) (plan, error) {
 	if err := d.checkName(spec.Name); err != nil {
 		return plan{}, err
 	}
-	if err := checkInstanceParameters(spec.Parameters); err != nil {
+	if err := bindery.Settings(nil).Read("parameters", spec.Parameters); err != nil {
 		return plan{}, err
 	}
 	return parsePlan(spec.Settings)
@@ -156,17 +160,11 @@ func (d *driver) repair(ctx context.Context, vhost string) error {
 		_, err := d.send(ctx, putVhost(vhost), http.StatusCreated)
 		return err
 	}
-	a, err := d.send(ctx, getVhost(vhost), http.StatusOK)
+	nodes, err := d.nodes(ctx, vhost)
 	if err != nil {
 		return err
 	}
-	var said struct {
-		Nodes map[string]string `json:"cluster_state"`
-	}
-	if json.Unmarshal(a.body, &said) != nil {
-		return refused(a)
-	}
-	for node, state := range said.Nodes {
+	for node, state := range nodes {
 		if state == running {
 			continue
 		}
@@ -175,6 +173,34 @@ func (d *driver) repair(ctx context.Context, vhost string) error {
 		}
 	}
 	return nil
+}
+
+// nodes says in which state a vhost is on each node. A broker answers requests for
+// a moment before it counts itself among those that run (seen with 4.0), and then
+// names none, as an empty list; that is waited for.
+func (d *driver) nodes(ctx context.Context, vhost string) (map[string]string, error) {
+	for {
+		a, err := d.send(ctx, getVhost(vhost), http.StatusOK)
+		if err != nil {
+			return nil, err
+		}
+		var said struct {
+			Nodes json.RawMessage `json:"cluster_state"`
+		}
+		if json.Unmarshal(a.body, &said) != nil {
+			return nil, refused(a)
+		}
+		if string(said.Nodes) != "[]" {
+			var nodes map[string]string
+			if json.Unmarshal(said.Nodes, &nodes) != nil {
+				return nil, refused(a)
+			}
+			return nodes, nil
+		}
+		if err := wait(ctx, listedLate); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // leaveVhost takes back the permissions that a broker gives to whoever makes a vhost.

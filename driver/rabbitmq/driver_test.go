@@ -40,10 +40,7 @@ func configured(r *devserver.RabbitMQ, installation string) bindery.Server {
 
 func openDriver(t testing.TB, s bindery.Server) bindery.Driver {
 	t.Helper()
-	d, err := rabbitmq.Kind.Open(s)
-	must(t, err)
-	t.Cleanup(func() { must(t, d.Close()) })
-	return d
+	return drivertest.Open(t, rabbitmq.Kind, s)
 }
 
 func must(t testing.TB, err error) {

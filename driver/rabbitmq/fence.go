@@ -3,7 +3,6 @@ package rabbitmq
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"net/http"
 	"slices"
@@ -121,14 +120,12 @@ func (f *fence) renew(ctx context.Context) (*login, error) {
 		return nil, err
 	}
 	if gone > 0 {
-		select {
-		case <-time.After(settling):
-		case <-ctx.Done():
-			return nil, silent(ctx.Err())
+		if err := bindery.Sleep(ctx, settling); err != nil {
+			return nil, silent(err)
 		}
 	}
 	f.settled = true
-	l := &login{credential: credential{name: f.process + strings.ToLower(rand.Text()[:10]), password: newPassword()}}
+	l := &login{credential: credential{name: f.process + strings.ToLower(rand.Text()[:10]), password: bindery.NewPassword()}}
 	a, err := f.asRoot(ctx, putUser(l.name, l.password, tagAdministrator))
 	if err != nil {
 		return nil, err
@@ -190,11 +187,4 @@ func (f *fence) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	_, _ = f.sweep(ctx, f.process) // otherwise the next process does it
-}
-
-// newPassword is 32 random bytes, in letters that no address escapes.
-func newPassword() bindery.Secret {
-	var random [32]byte
-	rand.Read(random[:])
-	return bindery.NewSecret(base64.RawURLEncoding.EncodeToString(random[:]))
 }

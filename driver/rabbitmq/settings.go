@@ -1,14 +1,11 @@
 package rabbitmq
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"net"
 	"net/url"
-	"slices"
 	"strconv"
-	"strings"
 
 	"bindery"
 )
@@ -32,8 +29,8 @@ const (
 
 func parseServerSettings(raw json.RawMessage) (serverSettings, error) {
 	s := serverSettings{MaxConnections: defaultConnections}
-	err := strict("server settings", raw, map[string]func(json.RawMessage) string{
-		"max_connections": number(&s.MaxConnections, mostConnections),
+	err := bindery.Settings{
+		"max_connections": bindery.Number(&s.MaxConnections, 1, mostConnections),
 		"amqp_address": func(v json.RawMessage) string {
 			host, port, err := "", "", json.Unmarshal(v, &s.AMQPAddress)
 			if err == nil {
@@ -56,7 +53,7 @@ func parseServerSettings(raw json.RawMessage) (serverSettings, error) {
 			}
 			return ""
 		},
-	})
+	}.Read("server settings", raw)
 	return s, err
 }
 
@@ -74,19 +71,13 @@ type plan struct {
 
 func parsePlan(raw json.RawMessage) (plan, error) {
 	var p plan
-	err := strict("plan settings", raw, map[string]func(json.RawMessage) string{
-		"max_connections":         number(&p.MaxConnections, mostLimit),
-		"max_queues":              number(&p.MaxQueues, mostLimit),
-		"binding_max_connections": number(&p.BindingMaxConnections, mostLimit),
-		"binding_max_channels":    number(&p.BindingMaxChannels, mostLimit),
-		"management": func(v json.RawMessage) string {
-			if string(v) != "true" && string(v) != "false" {
-				return "must be true or false"
-			}
-			p.Management = string(v) == "true"
-			return ""
-		},
-	})
+	err := bindery.Settings{
+		"max_connections":         bindery.Number(&p.MaxConnections, 1, mostLimit),
+		"max_queues":              bindery.Number(&p.MaxQueues, 1, mostLimit),
+		"binding_max_connections": bindery.Number(&p.BindingMaxConnections, 1, mostLimit),
+		"binding_max_channels":    bindery.Number(&p.BindingMaxChannels, 1, mostLimit),
+		"management":              bindery.Flag(&p.Management),
+	}.Read("plan settings", raw)
 	return p, err
 }
 
@@ -97,85 +88,20 @@ func (p plan) tags() string {
 	return tagNone
 }
 
-var noParameters = json.RawMessage(
-	`{"$schema":"http://json-schema.org/draft-04/schema#","type":"object","properties":{},"additionalProperties":false}`)
-
-func checkInstanceParameters(raw json.RawMessage) error {
-	return strict("parameters", raw, nil)
-}
-
-const (
-	accessReadWrite = "read-write"
-	accessReadOnly  = "read-only"
-)
-
-var bindingParameters = json.RawMessage(`{"$schema":"http://json-schema.org/draft-04/schema#","type":"object",` +
-	`"properties":{"access":{"description":"What the credential may do. Read-only may take messages out of queues ` +
-	`that are there.","type":"string","enum":["read-write","read-only"],"default":"read-write"}},"additionalProperties":false}`)
-
-func parseBindingParameters(raw json.RawMessage) (access string, err error) {
-	access = accessReadWrite
-	err = strict("parameters", raw, map[string]func(json.RawMessage) string{
-		"access": func(v json.RawMessage) string {
-			if json.Unmarshal(v, &access) != nil || (access != accessReadWrite && access != accessReadOnly) {
-				return "must be " + accessReadWrite + " or " + accessReadOnly
-			}
-			return ""
-		},
-	})
-	return access, err
-}
-
-// strict reads an object whose keys are all known, and names every problem. It
-// never repeats a value, which may be a secret.
-func strict(what string, raw json.RawMessage, keys map[string]func(json.RawMessage) string) error {
-	if len(bytes.TrimSpace(raw)) == 0 {
-		return nil
-	}
-	var object map[string]json.RawMessage
-	if json.Unmarshal(raw, &object) != nil || object == nil {
-		return bindery.Errorf(bindery.CodeInvalid, "%s must be a JSON object", what)
-	}
-	var problems []string
-	for key, value := range object {
-		read, ok := keys[key]
-		if !ok {
-			problems = append(problems, fmt.Sprintf("%q is not known", key))
-		} else if problem := read(value); problem != "" {
-			problems = append(problems, fmt.Sprintf("%q %s", key, problem))
-		}
-	}
-	if len(problems) == 0 {
-		return nil
-	}
-	slices.Sort(problems)
-	return bindery.Errorf(bindery.CodeInvalid, "%s: %s", what, strings.Join(problems, "; "))
-}
-
-// number reads a whole number from 1.
-func number(target *int, most int) func(json.RawMessage) string {
-	return func(v json.RawMessage) string {
-		if json.Unmarshal(v, target) != nil || *target < 1 || *target > most {
-			return fmt.Sprintf("must be a whole number from 1 to %d", most)
-		}
-		return ""
-	}
-}
-
 // material is what an account's secret holds.
 type material struct {
 	Password bindery.Secret
-	Access   string
+	Access   bindery.Access
 }
 
 // sealedMaterial is its JSON. Only the functions below see it.
 type sealedMaterial struct {
-	Password string `json:"password"`
-	Access   string `json:"access"`
+	Password string         `json:"password"`
+	Access   bindery.Access `json:"access"`
 }
 
-func newMaterial(access string) (bindery.Secret, error) {
-	raw, err := json.Marshal(sealedMaterial{Password: newPassword().Reveal(), Access: access})
+func newMaterial(access bindery.Access) (bindery.Secret, error) {
+	raw, err := json.Marshal(sealedMaterial{Password: bindery.NewPassword().Reveal(), Access: access})
 	if err != nil {
 		return bindery.Secret{}, fmt.Errorf("write material: %w", err)
 	}
@@ -185,8 +111,7 @@ func newMaterial(access string) (bindery.Secret, error) {
 // parseMaterial gives no cause: it would quote what it stumbled over.
 func parseMaterial(s bindery.Secret) (material, error) {
 	var m sealedMaterial
-	if json.Unmarshal([]byte(s.Reveal()), &m) != nil || m.Password == "" ||
-		(m.Access != accessReadWrite && m.Access != accessReadOnly) {
+	if json.Unmarshal([]byte(s.Reveal()), &m) != nil || m.Password == "" || !m.Access.Valid() {
 		return material{}, bindery.Errorf(bindery.CodeInternal, "the account's material is not of this kind")
 	}
 	return material{Password: bindery.NewSecret(m.Password), Access: m.Access}, nil
@@ -199,21 +124,13 @@ const (
 )
 
 // completePublic completes the address for applications from Bindery's own, which
-// is the management API's: the host may be the same, the port is not. It returns
-// Bindery's own host.
-func completePublic(server *bindery.Server) (host string, err error) {
-	host, port, err := net.SplitHostPort(server.Address)
-	if err != nil || host == "" || !isPort(port) {
-		return "", bindery.Errorf(bindery.CodeInvalid, "the address must be host:port").Because(err)
-	}
-	if server.Public.Host == "" {
-		server.Public.Host = host
-	}
+// is the management API's: the host may be the same, the port is not.
+func completePublic(server *bindery.Server) error {
 	if server.Public.Port == 0 {
 		server.Public.Port = portAMQP
 		if server.Public.TLS {
 			server.Public.Port = portAMQPS
 		}
 	}
-	return host, nil
+	return server.CompletePublic()
 }
