@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"bindery/test/poll"
 )
 
 // crowd is how many ask at once.
@@ -196,7 +198,7 @@ func TestSection10TheCallerGoesAway(t *testing.T) {
 		before := s.accounts(t, l)
 		l.proxy.Hold()
 		abandon(t, bindingPath(i, b), s.bindBody(l.plan))
-		eventually(t, "a record", func() bool {
+		poll.Until(t, "a record", func() bool {
 			return full.do(t, http.MethodGet, bindingPath(i, b)+"/last_operation", "").want(t, 200, 404).status == 200
 		})
 		d := full.do(t, http.MethodDelete, bindingPath(i, b)+s.ids(l.plan)+"&accepts_incomplete=true", "").want(t, 200, 202)
@@ -210,7 +212,7 @@ func TestSection10TheCallerGoesAway(t *testing.T) {
 		l.proxy.Hold()
 		abandon(t, bindingPath(i, b), s.bindBody(l.plan))
 		l.proxy.Release()
-		eventually(t, "the binding", func() bool {
+		poll.Until(t, "the binding", func() bool {
 			return full.do(t, http.MethodGet, bindingPath(i, b), "").want(t, 200, 404).status == 200
 		})
 		s.wantLogin(t, credentialsOf(t, full.do(t, http.MethodPut, bindingPath(i, b), s.bindBody(l.plan)).want(t, 200)))
@@ -252,7 +254,7 @@ func TestSection10SlowWorkIsUndoneInTime(t *testing.T) {
 		d := full.do(t, http.MethodDelete, bindingPath(i, b)+s.ids(l.plan)+"&accepts_incomplete=true", "").want(t, 200, 202, 410)
 		finish(t, bindingPath(i, b), d)
 		full.do(t, http.MethodGet, bindingPath(i, b), "").want(t, 404)
-		eventually(t, "the accounts as before", func() bool { return s.accounts(t, l) == before })
+		poll.Until(t, "the accounts as before", func() bool { return s.accounts(t, l) == before })
 	})
 }
 

@@ -3,6 +3,8 @@ package conformance
 import (
 	"net/http"
 	"testing"
+
+	"bindery/test/poll"
 )
 
 // cancel is what an operator does to an operation, which makes it fail.
@@ -47,7 +49,7 @@ func TestSection06FailedBind(t *testing.T) {
 		d := full.do(t, http.MethodDelete, bindingPath(i, b)+s.ids(l.plan)+"&accepts_incomplete=true", "").want(t, 200, 202, 410)
 		finish(t, bindingPath(i, b), d)
 		full.do(t, http.MethodGet, bindingPath(i, b), "").want(t, 404)
-		eventually(t, "the accounts as before", func() bool { return s.accounts(t, l) == before })
+		poll.Until(t, "the accounts as before", func() bool { return s.accounts(t, l) == before })
 	})
 }
 
@@ -84,7 +86,7 @@ func TestSection07FailedUpdate(t *testing.T) {
 	cancel(t, a.text("operation"))
 	l.proxy.Release()
 	wantFailed(t, instancePath(i), a.text("operation"), "instance_usable", "update_repeatable")
-	eventually(t, "the instance as before", func() bool {
+	poll.Until(t, "the instance as before", func() bool {
 		b := full.do(t, http.MethodPut, bindingPath(i, newID("b"))+pollable, s.bindBody(l.plan)).want(t, 201, 202, 422)
 		return b.status != 422
 	})

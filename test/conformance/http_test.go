@@ -210,20 +210,6 @@ func jsonText(v any) string {
 	return string(b)
 }
 
-// eventually tries until it succeeds, for what happens by itself.
-func eventually(t testing.TB, what string, try func() bool) {
-	t.Helper()
-	tick, deadline := time.NewTicker(20*time.Millisecond), time.After(45*time.Second)
-	defer tick.Stop()
-	for !try() {
-		select {
-		case <-deadline:
-			t.Fatalf("%s: not within 45 seconds", what)
-		case <-tick.C:
-		}
-	}
-}
-
 // later sends a request beside the test, which waits for its answer by the function returned.
 func later(t testing.TB, send func() *answer) (result func() *answer) {
 	t.Helper()

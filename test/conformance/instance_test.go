@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+
+	"bindery/test/poll"
 )
 
 func TestSection07ProvisionFetchDeprovision(t *testing.T) {
@@ -340,11 +342,11 @@ func TestSection07CatalogChanges(t *testing.T) {
 	// As before for the next run; the catalog is then the first one, to its tag.
 	defer func() {
 		reload(t, "", "1.0.0")
-		eventually(t, "the first catalog", func() bool {
+		poll.Until(t, "the first catalog", func() bool {
 			return full.do(t, http.MethodGet, "/v2/catalog", "", header("If-None-Match", before)).want(t, 200, 304).status == 304
 		})
 	}()
-	eventually(t, "another catalog", func() bool {
+	poll.Until(t, "another catalog", func() bool {
 		return full.do(t, http.MethodGet, "/v2/catalog", "", header("If-None-Match", before)).want(t, 200, 304).status == 200
 	})
 	var each sync.WaitGroup

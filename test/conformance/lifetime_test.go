@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"bindery/test/poll"
 )
 
 // moment reads a time as platforms do, with a fraction.
@@ -28,13 +30,13 @@ func TestSection09BindingsThatExpire(t *testing.T) {
 			t.Errorf("it expires in %v, and is to be renewed %v before", left, expires.Sub(renew))
 		}
 		open := s.wantLogin(t, credentialsOf(t, made))
-		eventually(t, "its end", func() bool {
+		poll.Until(t, "its end", func() bool {
 			return full.do(t, http.MethodGet, bindingPath(i, b), "").status == http.StatusNotFound
 		})
 		if time.Now().Before(expires) {
 			t.Errorf("it ended %v before its time", time.Until(expires))
 		}
-		eventually(t, "the end of its session", func() bool { return open.use(t.Context()) != nil })
+		poll.Until(t, "the end of its session", func() bool { return open.use(t.Context()) != nil })
 		s.wantRefused(t, credentialsOf(t, made))
 
 		// A longer one is asked for, kept with its parameters, and passed on to its successor.

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"bindery/test/poll"
 )
 
 // another starts a Bindery of its own, with lines added to the configuration.
@@ -73,7 +75,7 @@ func TestSection06RestartInTheMiddle(t *testing.T) {
 		l.proxy.Release()
 		for path, a := range map[string]*answer{bindingPath(i, fresh): bound, bindingPath(i, old): unbound} {
 			var last *answer
-			eventually(t, "the end of "+path, func() bool {
+			poll.Until(t, "the end of "+path, func() bool {
 				last = b.do(t, http.MethodGet, path+"/last_operation?operation="+url.QueryEscape(a.text("operation")), "").want(t, 200)
 				return last.text("state") != "in progress"
 			})

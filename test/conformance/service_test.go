@@ -14,6 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/redis/go-redis/v9"
+
+	"bindery/test/poll"
 )
 
 // A service is one of those that every rule is held against.
@@ -202,7 +204,7 @@ func finish(t testing.TB, path string, a *answer) {
 // end polls an operation to its end.
 func end(t testing.TB, path, operation string) (last *answer) {
 	t.Helper()
-	eventually(t, "the end of "+operation, func() bool {
+	poll.Until(t, "the end of "+operation, func() bool {
 		last = full.do(t, http.MethodGet, path+"/last_operation?operation="+url.QueryEscape(operation), "").want(t, 200)
 		return last.text("state") != "in progress"
 	})
