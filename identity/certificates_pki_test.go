@@ -1,7 +1,6 @@
 package identity_test
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -203,36 +202,18 @@ func hang(_ http.ResponseWriter, r *http.Request) {
 	<-r.Context().Done()
 }
 
-// A buffer is a log to look into.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) count(text string) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return bytes.Count(b.b.Bytes(), []byte(text))
-}
-
 // A world is a prover with a trust directory, a clock and a log.
 type world struct {
 	*identity.Certificates
 	dir   string
 	clock *pkiClock
-	log   *buffer
+	log   *poll.Buffer
 	stop  func() // ends Run and waits for it
 }
 
 func newWorld(t testing.TB, trusted []*signer, changes ...func(*identity.CertificateOptions)) *world {
 	t.Helper()
-	w := &world{dir: t.TempDir(), clock: newPKIClock(), log: &buffer{}}
+	w := &world{dir: t.TempDir(), clock: newPKIClock(), log: &poll.Buffer{}}
 	for _, s := range trusted {
 		w.write(t, s.cert.Subject.CommonName+".pem", s.pem())
 	}

@@ -257,7 +257,7 @@ func TestOldFormDropsAValue(t *testing.T) {
 		}
 		w.clock.add(time.Hour) // the chain is built again
 	}
-	if n := w.log.count("bind=\"CN=robot,CN=alice,O=x\""); n != 1 {
+	if n := w.log.Count("bind=\"CN=robot,CN=alice,O=x\""); n != 1 {
 		t.Errorf("the log says %d times what to bind", n)
 	}
 }

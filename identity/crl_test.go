@@ -116,7 +116,7 @@ func TestListThatCountsForNothing(t *testing.T) {
 func TestTwoAuthoritiesOfOneName(t *testing.T) {
 	t.Parallel()
 	a, b := newCA(t, "Root"), newCA(t, "Root")
-	w := &world{dir: t.TempDir(), clock: newPKIClock(), log: &buffer{}}
+	w := &world{dir: t.TempDir(), clock: newPKIClock(), log: &poll.Buffer{}}
 	w.write(t, "aaaaaaaa.0", a.pem())
 	w.write(t, "aaaaaaaa.1", b.pem())
 	serial := func(c *x509.Certificate) { c.SerialNumber = bigInt([]byte{7}) }
@@ -243,7 +243,7 @@ func TestStaleList(t *testing.T) {
 			} else {
 				w.wants(t, leaf, "")
 				w.wants(t, leaf, "")
-				if n := w.log.count("accepted without a current revocation list"); n != 1 {
+				if n := w.log.Count("accepted without a current revocation list"); n != 1 {
 					t.Errorf("the log warns %d times", n)
 				}
 			}
@@ -400,7 +400,7 @@ func TestListFiles(t *testing.T) {
 	w.write(t, "0a1b2c3d.r0", pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: root.crl(t, list{number: 2, revoked: []*signer{leaf}})}))
 	w.soonWants(t, leaf, isRevoked)
 	w.write(t, "0a1b2c3d.r0", []byte("broken"))
-	poll.Until(t, "the log says so", func() bool { return w.log.count("a revocation list is not used") == 1 })
+	poll.Until(t, "the log says so", func() bool { return w.log.Count("a revocation list is not used") == 1 })
 	w.wants(t, leaf, isRevoked)
 	w.write(t, "0a1b2c3d.r0", root.crl(t, list{number: 3, revoked: []*signer{sub}}))
 	w.soonWants(t, ofSub, issuerRevoked)

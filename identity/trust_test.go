@@ -85,7 +85,7 @@ func TestUnreadableAuthority(t *testing.T) {
 	odd, err := asn1.Marshal([]int{1, 2, 3})
 	mustDo(t, err)
 	w.write(t, "odd.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: odd}))
-	poll.Until(t, "the log says so", func() bool { return w.log.count("the authority is not trusted") > 0 })
+	poll.Until(t, "the log says so", func() bool { return w.log.Count("the authority is not trusted") > 0 })
 	w.wants(t, root.leaf(t, "leaf"), "")
 }
 
@@ -121,12 +121,12 @@ func TestSigningPolicy(t *testing.T) {
 
 	w.write(t, "Root.signing_policy", []byte("access_id_CA X509 '/C=GR"))
 	w.soonWants(t, within, wrongName)
-	if w.log.count("its authority may sign no name") == 0 {
+	if w.log.Count("its authority may sign no name") == 0 {
 		t.Error("the log does not say why")
 	}
 	w.wants(t, named(free, "Elsewhere", "z"), "")
 	w.write(t, "Root.signing_policy", policyOf("/C=GR/O=Grid/CN=Another", "/C=GR/*"))
-	poll.Until(t, "the log says so", func() bool { return w.log.count("does not name its authority") > 0 })
+	poll.Until(t, "the log says so", func() bool { return w.log.Count("does not name its authority") > 0 })
 	w.wants(t, within, wrongName)
 	mustDo(t, os.Remove(filepath.Join(w.dir, "Root.signing_policy")))
 	w.soonWants(t, within, "")

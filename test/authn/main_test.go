@@ -25,6 +25,7 @@ import (
 	"bindery"
 	"bindery/devserver"
 	"bindery/seal"
+	"bindery/test/poll"
 )
 
 var program string
@@ -150,7 +151,7 @@ func (w *world) launch() {
 	w.cmd.Stderr = f
 	w.must(w.cmd.Start())
 	go func() { _ = w.cmd.Wait(); close(w.exited) }() // the log says why
-	w.eventually("bindery started", func() bool {
+	poll.Until(w, "bindery started", func() bool {
 		started := false
 		for line := range strings.Lines(w.log()) {
 			var l struct{ Msg, Serves, URL string }
@@ -184,19 +185,6 @@ func (w *world) stop() {
 	}
 	if log := w.log(); strings.Contains(log, `"panic`) || strings.Contains(log, "goroutine ") {
 		w.Errorf("bindery panicked: %s", log)
-	}
-}
-
-func (w *world) eventually(what string, ok func() bool) {
-	w.Helper()
-	tick, deadline := time.NewTicker(10*time.Millisecond), time.After(time.Minute)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			w.Fatalf("not within a minute: %s", what)
-		}
 	}
 }
 

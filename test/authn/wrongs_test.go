@@ -24,6 +24,7 @@ import (
 
 	"bindery/devserver"
 	"bindery/devserver/servertest"
+	"bindery/test/poll"
 )
 
 // What the first implementation of this API gets wrong, one by one, in the order
@@ -152,7 +153,7 @@ func TestWrong5RevocationLists(t *testing.T) {
 		return w.client(ca.leaf(name, serial, points.URL+"/first.crl", points.URL+"/second.crl"))
 	}
 	good, bad := cert("good", 10), cert("bad", 11)
-	w.eventually("the other authority is read", func() bool {
+	poll.Until(w, "the other authority is read", func() bool {
 		status, _ := w.token(good, "svc", sample.Host)
 		return status == http.StatusOK
 	})
@@ -170,7 +171,7 @@ func TestWrong5RevocationLists(t *testing.T) {
 	w.must(os.WriteFile(filepath.Join(w.dir, "trust", "forged.r0"), forged, 0o600))
 	signed := ca.crl(3, 11)
 	w.must(os.WriteFile(filepath.Join(w.dir, "trust", "other.r0"), signed, 0o600))
-	w.eventually("the revoked one is refused", func() bool {
+	poll.Until(w, "the revoked one is refused", func() bool {
 		status, text := w.token(bad, "svc", sample.Host)
 		return status == http.StatusForbidden && text == "Your certificate has been revoked"
 	})
@@ -244,13 +245,13 @@ func TestWrong7TokensAndLastAuth(t *testing.T) {
 	if status, raw := ask(); status != http.StatusOK || count(raw, sample.Token("user-1")) != 1 {
 		t.Fatalf("got %d %s", status, raw)
 	}
-	w.eventually("last_auth is written", func() bool {
+	poll.Until(w, "last_auth is written", func() bool {
 		_, ok := w.call(http.MethodGet, "/v1/bindings/b", "", http.StatusOK)["last_auth"]
 		return ok
 	})
 	// The provider changes its keys, and goes away: known keys go on, as they must.
 	w.must(provider.Rotate(t.Context(), false))
-	w.eventually("a token with a new key is believed", func() bool { status, _ := ask(); return status == http.StatusOK })
+	poll.Until(w, "a token with a new key is believed", func() bool { status, _ := ask(); return status == http.StatusOK })
 	access, _, err := provider.Token(t.Context(), devserver.OIDCToken{Subject: "alice", Audience: "bindery"})
 	w.must(err)
 	w.must(provider.Kill())
