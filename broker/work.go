@@ -206,7 +206,7 @@ func (b *Broker) ensure(ctx context.Context, d bindery.Driver, j *job, o bindery
 	if err == nil {
 		j.live.Store(&live{ready, a})
 		b.announce(o)
-		if !ready.Expires.IsZero() {
+		if !ready.Expires.IsZero() && ready.Expires.Sub(b.Now()) < expiryIdle { // else the expirer looks in time
 			b.expiries.ring()
 		}
 	}

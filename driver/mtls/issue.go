@@ -58,8 +58,12 @@ func (p plan) end(now, expires time.Time) (time.Time, error) {
 	case expires.Sub(now) > p.Most+time.Minute: // the request took a moment
 		return expires, bindery.Errorf(bindery.CodeInvalid, "the plan has certificates of at most %v", p.Most)
 	}
-	return expires.UTC().Truncate(time.Second), nil
+	return wholeSecond(expires), nil
 }
+
+// wholeSecond is the first whole second that is not before t: a certificate knows no
+// others, and must be good until its binding ends.
+func wholeSecond(t time.Time) time.Time { return t.UTC().Add(time.Second - 1).Truncate(time.Second) }
 
 var errOver = bindery.Errorf(bindery.CodeInvalid, "the binding has expired")
 
@@ -97,8 +101,8 @@ func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account 
 	first := issue{serial: m.Serial, notBefore: m.NotBefore, notAfter: m.NotAfter}
 	again := issue{serial: serialText(newSerial()), notBefore: now.Add(-backdate).UTC().Truncate(time.Second)}
 	// The plan may allow less by now than when the binding was made: that is no reason to fail it.
-	if again.notAfter = account.Expires.UTC().Truncate(time.Second); account.Expires.IsZero() {
-		again.notAfter = now.Add(p.Default).UTC().Truncate(time.Second)
+	if again.notAfter = wholeSecond(account.Expires); account.Expires.IsZero() {
+		again.notAfter = wholeSecond(now.Add(p.Default))
 	} else if !account.Expires.After(now) {
 		return bindery.Ensured{}, errOver
 	}
@@ -113,7 +117,11 @@ func (d *driver) Ensure(ctx context.Context, spec bindery.InstanceSpec, account 
 			return bindery.Ensured{}, err
 		}
 	}
-	return d.sign(ctx, a, m, made)
+	ensured, err := d.sign(ctx, a, m, made)
+	if account.Expires.IsZero() || made.notAfter.Before(account.Expires) {
+		ensured.Expires = made.notAfter
+	}
+	return ensured, err
 }
 
 // An issue is what distinguishes one certificate of an account from the next.

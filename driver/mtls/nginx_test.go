@@ -235,6 +235,9 @@ func (m *made) ensure(t testing.TB, a bindery.Account) (bindery.Account, bindery
 		t.Fatal(err)
 	}
 	a.Material, a.Details = e.Material, e.Details
+	if !e.Expires.IsZero() { // as the engine does
+		a.Expires = e.Expires
+	}
 	c, err := m.d.Render(m.spec, a)
 	if err != nil {
 		t.Fatal(err)

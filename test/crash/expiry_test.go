@@ -112,11 +112,7 @@ func (w *briefWorld) bindOne(ctx context.Context, service, id string) (b briefBi
 	if b.Expires.IsZero() {
 		return b, fmt.Errorf("%s does not expire", id)
 	}
-	good := b.Expires
-	if service == "mtls" {
-		good = good.Truncate(time.Second) // the certificate itself has whole ones
-	}
-	if err := w.login(ctx, service, c); err != nil && time.Now().Before(good) {
+	if err := w.login(ctx, service, c); err != nil && time.Now().Before(b.Expires) {
 		return b, fmt.Errorf("before its time: %w", err)
 	}
 	return b, nil
