@@ -160,11 +160,17 @@ func (d *driver) repair(ctx context.Context, vhost string) error {
 		_, err := d.send(ctx, putVhost(vhost), http.StatusCreated)
 		return err
 	}
-	nodes, err := d.nodes(ctx, vhost)
+	a, err := d.send(ctx, getVhost(vhost), http.StatusOK)
 	if err != nil {
 		return err
 	}
-	for node, state := range nodes {
+	var said struct {
+		Nodes map[string]string `json:"cluster_state"`
+	}
+	if json.Unmarshal(a.body, &said) != nil {
+		return refused(a)
+	}
+	for node, state := range said.Nodes {
 		if state == running {
 			continue
 		}
@@ -173,34 +179,6 @@ func (d *driver) repair(ctx context.Context, vhost string) error {
 		}
 	}
 	return nil
-}
-
-// nodes says in which state a vhost is on each node. A broker answers requests for
-// a moment before it counts itself among those that run (seen with 4.0), and then
-// names none, as an empty list; that is waited for.
-func (d *driver) nodes(ctx context.Context, vhost string) (map[string]string, error) {
-	for {
-		a, err := d.send(ctx, getVhost(vhost), http.StatusOK)
-		if err != nil {
-			return nil, err
-		}
-		var said struct {
-			Nodes json.RawMessage `json:"cluster_state"`
-		}
-		if json.Unmarshal(a.body, &said) != nil {
-			return nil, refused(a)
-		}
-		if string(said.Nodes) != "[]" {
-			var nodes map[string]string
-			if json.Unmarshal(said.Nodes, &nodes) != nil {
-				return nil, refused(a)
-			}
-			return nodes, nil
-		}
-		if err := wait(ctx, listedLate); err != nil {
-			return nil, err
-		}
-	}
 }
 
 // leaveVhost takes back the permissions that a broker gives to whoever makes a vhost.
