@@ -114,6 +114,7 @@ func TestAuthMethodIsChecked(t *testing.T) {
 		"a hidden header":      {"st2", in{Port: ptr(1), Host: ptr("h1"), Headers: &map[string]string{"a": "***"}}, bindery.CodeInvalid, missing + "headers"},
 		"a header's end":       {"st2", in{Port: ptr(1), Host: ptr("h1"), Headers: &map[string]string{"a": "b\r\nc: d"}}, bindery.CodeInvalid, "auth method object contains an invalid value for field: headers. It has a value that no header can carry"},
 		"a header's name":      {"st2", in{Port: ptr(1), Host: ptr("h1"), Headers: &map[string]string{"a:b": "c"}}, bindery.CodeInvalid, "auth method object contains an invalid value for field: headers. It has a name that is none of a header"},
+		"a Host that is none":  {"st2", in{Port: ptr(1), Host: ptr("h1"), Headers: &map[string]string{"host": "a/b"}}, bindery.CodeInvalid, "auth method object contains an invalid value for field: headers. It has a value that no header can carry"},
 		"a header twice":       {"st2", in{Port: ptr(1), Host: ptr("h1"), Headers: &map[string]string{"x-a": "c", "X-A": "d"}}, bindery.CodeInvalid, "auth method object contains an invalid value for field: headers. It has one header twice"},
 		"port too high":        {"st1", in{Port: ptr(70000), Host: ptr("h2"), AccessKey: ptr("k")}, bindery.CodeInvalid, "auth method object contains an invalid value for field: port. It is not between 1 and 65535"},
 		"unknown host":         {"st1", in{Port: ptr(1), Host: ptr("h3"), AccessKey: ptr("k")}, bindery.CodeNotFound, "Host was not found"},

@@ -172,13 +172,13 @@ func newHeaders(old, sent map[string]string) (map[string]string, error) {
 		if !isToken(name) {
 			return nil, wrong(objAuthMethod, "headers", "has a name that is none of a header")
 		}
-		if same := http.CanonicalHeaderKey(name); seen[same] {
+		same := http.CanonicalHeaderKey(name)
+		if seen[same] {
 			return nil, wrong(objAuthMethod, "headers", "has one header twice")
-		} else {
-			seen[same] = true
 		}
+		seen[same] = true
 		size += len(name) + len(value)
-		if why := unfit(value, maxMaterial); why != "" || size > maxMaterial {
+		if why := unfit(value, maxMaterial); why != "" || size > maxMaterial || same == "Host" && !isHost(value) {
 			return nil, wrong(objAuthMethod, "headers", "has a value that no header can carry")
 		}
 		headers[name] = value
@@ -186,9 +186,14 @@ func newHeaders(old, sent map[string]string) (map[string]string, error) {
 	return headers, nil
 }
 
+const letters = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+// isHost reports whether net/http sends this as the Host of a request. One that it does
+// not would count as failures of the host, and open its breaker for others.
+func isHost(s string) bool { return strings.Trim(s, letters+"-._~:[]") == "" }
+
 // isToken is RFC 9110, section 5.6.2.
 func isToken(s string) bool {
-	const letters = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	return s != "" && strings.Trim(s, letters+"!#$%&'*+-.^_`|~") == ""
 }
 
