@@ -52,7 +52,8 @@ func (c *Certificates) touch(a *authority, s *source) {
 }
 
 // restore takes in what an earlier process kept.
-func (c *Certificates) restore(a *authority, s *source) error {
+func (c *Certificates) restore(a *authority, s *source) (err error) {
+	defer caught(&err)
 	if c.o.CacheDir == "" {
 		return nil
 	}

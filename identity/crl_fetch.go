@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"time"
 )
 
@@ -159,8 +160,18 @@ func (c *Certificates) refreshDue() {
 	}
 }
 
+// caught makes an error of a panic. What is fetched comes over plain HTTP, and may be
+// anybody's; should a parser fall over it, that is one attempt that failed, and not
+// the end of the process.
+func caught(err *error) {
+	if p := recover(); p != nil {
+		*err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+	}
+}
+
 // download fetches a list and takes it in.
-func (c *Certificates) download(ctx context.Context, a *authority, s *source) error {
+func (c *Certificates) download(ctx context.Context, a *authority, s *source) (err error) {
+	defer caught(&err)
 	for _, slots := range []chan struct{}{a.slots, c.slots} {
 		select {
 		case slots <- struct{}{}:

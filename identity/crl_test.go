@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -448,4 +449,36 @@ func TestOptionsAreChecked(t *testing.T) {
 	if _, err := identity.NewCertificates(identity.CertificateOptions{TrustFiles: []string{bad}}); err == nil || !strings.Contains(err.Error(), bad) {
 		t.Errorf("a broken file: %v", err)
 	}
+}
+
+// TestFetchThatPanics: should a parser of what was fetched panic, that is an attempt
+// that failed. Here it is the clock, the first time that it is asked after an answer.
+func TestFetchThatPanics(t *testing.T) {
+	t.Parallel()
+	root := newCA(t, "Root")
+	srv := newCRLServer(t, nil)
+	var armed atomic.Bool
+	good := root.crl(t, list{})
+	srv.handle(func(w http.ResponseWriter, _ *http.Request) {
+		armed.Store(srv.requests.Load() == 1)
+		_, _ = w.Write(good)
+	})
+	w := newWorld(t, []*signer{root}, withOCSP, func(o *identity.CertificateOptions) {
+		now := o.Now
+		o.PollEvery = time.Hour // nobody else asks for the time
+		o.Now = func() time.Time {
+			if armed.Swap(false) {
+				panic("as a parser might")
+			}
+			return now()
+		}
+	})
+	leaf := root.leaf(t, "leaf", points(srv.URL))
+	w.wants(t, leaf, unchecked)
+	poll.Until(t, "the log says why", func() bool { return w.log.Count("panic: as a parser might") == 1 })
+	w.clock.add(time.Minute)
+	poll.Until(t, "the list is fetched again", func() bool {
+		_, err := w.prove(t, leaf.chain())
+		return err == nil
+	})
 }

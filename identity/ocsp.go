@@ -119,6 +119,7 @@ var errNoResponder = errors.New("no answer")
 // queryAny asks one responder after the other, in turn with other certificates of the authority, so that its
 // responders hold up nobody else's.
 func (c *Certificates) queryAny(ctx context.Context, o *ocspState) (answer *ocspAnswer, err error) {
+	defer caught(&err)
 	for _, slots := range []chan struct{}{o.by.querySlots, c.querySlots} {
 		select {
 		case slots <- struct{}{}:
