@@ -38,9 +38,12 @@ const (
 	maxWaiting = 4096
 	// crowd is how many of them leave no more room for what can wait in the store:
 	// the rest is for requests.
-	crowd = maxWaiting / 4
+	crowd = maxWaiting / 16
 	// crowdedPause is the scheduler's where a server has that many.
-	crowdedPause = 250 * time.Millisecond
+	crowdedPause = 100 * time.Millisecond
+	// lookShare is how much longer than its look that pause is, and longestPause its bound.
+	lookShare    = 20
+	longestPause = 2 * time.Second
 	// claimAtOnce bounds one claim.
 	claimAtOnce = 256
 

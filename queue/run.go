@@ -68,15 +68,26 @@ func (q *Queue) schedule(ctx context.Context) {
 		case <-timer.C:
 		case <-q.wake:
 		}
-		timer.Reset(q.claim(ctx))
+		began := time.Now()
+		pause, crowded := q.claim(ctx)
+		if crowded {
+			// To look past what waits for a crowded server takes as long as there is much of
+			// it. Little of the store's time goes into that, whoever wakes.
+			if bindery.Sleep(ctx, max(pause, min(lookShare*time.Since(began), longestPause))) != nil {
+				return
+			}
+			pause = 0
+		}
+		timer.Reset(pause)
 	}
 }
 
-// claim places what is due, and returns how long there is nothing to do.
-func (q *Queue) claim(ctx context.Context) time.Duration {
+// claim places what is due, and returns how long there is nothing to do, and
+// whether there are crowded servers.
+func (q *Queue) claim(ctx context.Context) (pause time.Duration, crowds bool) {
 	owner, now, crowded := q.Owner(), q.Now(), q.crowded()
 	if owner == 0 || q.unseen() > lease {
-		return time.Second // without a lease nothing can be claimed; joining wakes the scheduler
+		return time.Second, false // without a lease nothing can be claimed; joining wakes the scheduler
 	}
 	var claimed []bindery.Operation
 	var next time.Time
@@ -96,7 +107,7 @@ func (q *Queue) claim(ctx context.Context) time.Duration {
 		if ctx.Err() == nil {
 			q.Log.WarnContext(ctx, "looking for work", "error", err.Error())
 		}
-		return time.Second
+		return time.Second, false
 	}
 	q.mu.Lock()
 	if owner == q.owner {
@@ -107,13 +118,13 @@ func (q *Queue) claim(ctx context.Context) time.Duration {
 	q.mu.Unlock()
 	switch {
 	case len(claimed) == claimAtOnce:
-		return 0
+		return 0, len(crowded) > 0
 	case len(crowded) > 0:
-		return crowdedPause // what is due next may be theirs
+		return crowdedPause, true // what is due next may be theirs
 	case some:
-		return max(0, min(next.Sub(q.Now()), idle))
+		return max(0, min(next.Sub(q.Now()), idle)), false
 	}
-	return idle
+	return idle, false
 }
 
 // crowded are the servers for which so much waits in memory that nothing more is
