@@ -2,6 +2,7 @@ package rabbitmq
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"time"
 
@@ -120,7 +121,41 @@ func (d *driver) endSessions(ctx context.Context, name string) error {
 	if err := bindery.Sleep(ctx, listedLate); err != nil {
 		return silent(err)
 	}
+	if err := d.awaitCount(ctx); err != nil {
+		return err
+	}
 	return d.closeListed(ctx, name)
+}
+
+// awaitCount returns when the node that answers counts itself among those that
+// run. After a start it serves clients a moment before (seen with 4.0), and until
+// then it lists nobody's connections, nor a vhost's nodes, nor its own listeners.
+// Where a server's statistics are turned off it never lists those.
+func (d *driver) awaitCount(ctx context.Context) error {
+	for {
+		a, err := d.send(ctx, listListeners(), http.StatusOK)
+		if err != nil {
+			return err
+		}
+		var said struct {
+			Node      string                  `json:"node"`
+			Listeners []struct{ Node string } `json:"listeners"`
+		}
+		if json.Unmarshal(a.body, &said) != nil {
+			return refused(a)
+		}
+		if said.Listeners == nil {
+			return nil
+		}
+		for _, l := range said.Listeners {
+			if l.Node == said.Node {
+				return nil
+			}
+		}
+		if err := bindery.Sleep(ctx, listedLate); err != nil {
+			return silent(err)
+		}
+	}
 }
 
 // closeListed closes what is listed, until nothing is.

@@ -160,6 +160,9 @@ func (d *driver) repair(ctx context.Context, vhost string) error {
 		_, err := d.send(ctx, putVhost(vhost), http.StatusCreated)
 		return err
 	}
+	if err := d.awaitCount(ctx); err != nil {
+		return err
+	}
 	a, err := d.send(ctx, getVhost(vhost), http.StatusOK)
 	if err != nil {
 		return err

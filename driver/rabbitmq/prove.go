@@ -36,6 +36,9 @@ func (d *driver) Prove(ctx context.Context, _ bindery.InstanceSpec, account bind
 	if a.status == http.StatusOK {
 		return "", bindery.ErrAlive
 	}
+	if err := d.awaitCount(ctx); err != nil {
+		return "", err
+	}
 	open, err := d.hasSessions(ctx, account.Name)
 	if err != nil {
 		return "", err

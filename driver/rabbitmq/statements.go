@@ -163,5 +163,8 @@ func listConnections(user string) request {
 
 func closeConnections(user string) request { return remove("connections", "username", user) }
 
+// listListeners asks for the node that answers, and for the nodes of all listeners.
+func listListeners() request { return get("columns=node,listeners.node", "overview") }
+
 func whoami() request   { return get("", "whoami") }
 func overview() request { return get("columns=rabbitmq_version,management_version", "overview") }
