@@ -319,7 +319,8 @@ func (r *RabbitMQ) URL() string { return r.scheme + "://" + r.Addr }
 // look asks the management API for a sign of life, and whether AMQP is served,
 // which comes later.
 func (r *RabbitMQ) look(ctx context.Context) error {
-	if err := r.send(ctx, http.MethodGet, "/api/whoami", ""); err != nil {
+	// Not whoami, which answers seconds before others do on a busy machine.
+	if err := r.send(ctx, http.MethodGet, "/api/users?columns=name", ""); err != nil {
 		return err
 	}
 	var d net.Dialer
