@@ -68,12 +68,12 @@ func (q *Queue) schedule(ctx context.Context) {
 		case <-timer.C:
 		case <-q.wake:
 		}
-		began := time.Now()
+		began := q.Now()
 		pause, crowded := q.claim(ctx)
 		if crowded {
 			// To look past what waits for a crowded server takes as long as there is much of
 			// it. Little of the store's time goes into that, whoever wakes.
-			if bindery.Sleep(ctx, max(pause, min(lookShare*time.Since(began), longestPause))) != nil {
+			if bindery.Sleep(ctx, max(pause, min(lookShare*q.Now().Sub(began), longestPause))) != nil {
 				return
 			}
 			pause = 0
