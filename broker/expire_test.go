@@ -221,16 +221,14 @@ func TestWhatExpiresAtOnceLeavesRoomForRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	in(t, w.RunExpiry)
-	for deadline, left := time.Now().Add(patience), 1; left > 0; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d and more have not begun to end", left)
-		}
-		w.view(func(tx bindery.Tx) error {
-			due, err := tx.Bindings().Expiring(t.Context(), time.Now(), 1000)
-			left = len(due)
+	poll.Until(t, "all begin to end", func() bool {
+		var due []bindery.Binding
+		w.view(func(tx bindery.Tx) (err error) {
+			due, err = tx.Bindings().Expiring(t.Context(), time.Now(), 1000)
 			return err
 		})
-	}
+		return len(due) == 0
+	})
 	queued := 0
 	w.view(func(tx bindery.Tx) error {
 		for p := (bindery.Page{Limit: 1000}); ; {
