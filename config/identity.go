@@ -23,7 +23,7 @@ const (
 // how services are called.
 type Identity struct {
 	Keys         []IdentityKey  `yaml:"keys" doc:"Who may administer it. Several are valid at once."`
-	HideSecrets  bool           `yaml:"hide_secrets" doc:"Show access keys and headers to nobody: they read as \"***\", which an update takes as unchanged. Read-only keys never see them."`
+	HideSecrets  bool           `yaml:"hide_secrets" doc:"Show access keys and headers to nobody: they read as \"***\", which an update takes as unchanged, unless it changes the host or the port. Read-only keys never see them."`
 	AuthTypes    []string       `yaml:"auth_types" doc:"How a service type may let its users prove themselves. Default: x509, and oidc where there are issuers." enum:"x509,oidc"`
 	Certificates Certificates   `yaml:"certificates" doc:"Proof by client certificate."`
 	OIDC         OIDC           `yaml:"oidc" doc:"Proof by token."`

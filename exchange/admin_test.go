@@ -213,7 +213,7 @@ func TestSecretsAreHidden(t *testing.T) {
 	reader := exchange.Caller{Name: "dashboard", ReadOnly: true}
 	all := []bindery.AuthMethod{
 		made, must(w.AuthMethod(ctx, admin, "st1", "h1"))(t), must(w.AuthMethods(ctx, admin, bindery.Page{}))(t)[0],
-		must(w.UpdateAuthMethod(ctx, admin, "st1", "h1", exchange.AuthMethodInput{Port: ptr(2)}))(t),
+		must(w.UpdateAuthMethod(ctx, admin, "st1", "h1", exchange.AuthMethodInput{Port: ptr(1), Headers: &map[string]string{"X-Key": "***"}}))(t),
 		must(open.AuthMethod(ctx, reader, "st1", "h1"))(t), must(open.AuthMethods(ctx, reader, bindery.Page{}))(t)[0],
 	}
 	for n, m := range all {
@@ -221,6 +221,16 @@ func TestSecretsAreHidden(t *testing.T) {
 			t.Errorf("%d: got %s", n, got)
 		}
 	}
+	// It goes nowhere else, where somebody could read it, unless it is known.
+	for _, in := range []exchange.AuthMethodInput{
+		{Port: ptr(2)}, {Host: ptr("h2")}, {Port: ptr(2), AccessKey: ptr("other")},
+		{Port: ptr(2), Headers: &map[string]string{"X-Key": "***", "X-More": "more"}},
+	} {
+		_, err := w.UpdateAuthMethod(ctx, admin, "st1", "h1", in)
+		refused(t, err, bindery.CodeInvalid, "auth method object has another host or port. Where secrets are hidden, it needs its access_key or headers anew")
+	}
+	must(w.UpdateAuthMethod(ctx, admin, "st1", "h1", exchange.AuthMethodInput{Port: ptr(2), Headers: &map[string]string{"X-Key": headerSecret}}))(t)
+	must(open.UpdateAuthMethod(ctx, admin, "st1", "h1", exchange.AuthMethodInput{Port: ptr(1)}))(t)
 	// What is hidden is still what is kept.
 	if _, headers := material(t, must(open.AuthMethod(ctx, admin, "st1", "h1"))(t)); headers["X-Key"] != headerSecret {
 		t.Errorf("got %v", headers)

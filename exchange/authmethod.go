@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -246,6 +247,9 @@ func (s *Service) UpdateAuthMethod(ctx context.Context, by Caller, service, host
 			}
 		}
 		moved := t.Row != m.ServiceRow || in.Host != nil && *in.Host != m.Host
+		if s.o.HideSecrets && in.leads(m) && in.keeps(t.AuthMethod) {
+			return errKept
+		}
 		if err := fillAuthMethod(&m, &t, in, false); err != nil {
 			return err
 		}
@@ -264,6 +268,23 @@ func (s *Service) UpdateAuthMethod(ctx context.Context, by Caller, service, host
 		return m, hostTaken(err, m.Host)
 	}
 	return s.shown(by, m)
+}
+
+// errKept refuses to send a secret elsewhere that its sender may not see: a server of
+// their own would tell it to them.
+var errKept = invalid("%s object has another host or port. Where secrets are hidden, it needs its access_key or headers anew", objAuthMethod)
+
+// keeps reports whether the secret of an auth method of this kind stays, or a part of it.
+func (in AuthMethodInput) keeps(kind bindery.AuthMethodKind) bool {
+	if kind == bindery.AuthMethodAPIKey {
+		return in.AccessKey == nil || *in.AccessKey == hidden
+	}
+	return in.Headers == nil || slices.Contains(slices.Collect(maps.Values(*in.Headers)), hidden)
+}
+
+// leads reports whether the secret of m would be sent elsewhere.
+func (in AuthMethodInput) leads(m bindery.AuthMethod) bool {
+	return in.Host != nil && *in.Host != m.Host || in.Port != nil && *in.Port != m.Port
 }
 
 // DeleteAuthMethod removes the one of a host.
