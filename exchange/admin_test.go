@@ -223,7 +223,9 @@ func TestSecretsAreHidden(t *testing.T) {
 	}
 	// It goes nowhere else, where somebody could read it, unless it is known.
 	for _, in := range []exchange.AuthMethodInput{
-		{Port: ptr(2)}, {Host: ptr("h2")}, {Port: ptr(2), AccessKey: ptr("other")},
+		{Port: ptr(2)},
+		{Host: ptr("h2")},
+		{Port: ptr(2), AccessKey: ptr("other")},
 		{Port: ptr(2), Headers: &map[string]string{"X-Key": "***", "X-More": "more"}},
 	} {
 		_, err := w.UpdateAuthMethod(ctx, admin, "st1", "h1", in)
