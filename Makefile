@@ -42,7 +42,7 @@ bench: ## Run the benchmarks that the README quotes
 
 soak: ## Run the whole-system tests and those of the servers for long, with kills and restarts
 	@scripts/install-servers --test
-	BINDERY_SOAK=1 BINDERY_TEST_ALL=1 go test -count=1 -timeout 3h -v ./test/... ./driver/... ./devserver
+	BINDERY_SOAK=1 BINDERY_TEST_ALL=1 go test -p 1 -count=1 -timeout 3h -v ./test/... ./driver/... ./devserver
 
 servers: ## Print which servers and tools are found
 	@scripts/install-servers --list
