@@ -119,6 +119,7 @@ type BindingFilter struct {
 	InstanceRow int64
 	Removed     bool // removed ones too
 	Stuck       bool // only those that have a stuck account
+	Pending     bool // only those that have an account that is pending, stuck ones included
 }
 
 // Accounts is the table of accounts. Those that are gone stay as tombstones,

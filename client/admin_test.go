@@ -93,6 +93,13 @@ func TestAdminDecisions(t *testing.T) {
 	if _, err := c.Retry(ctx, "op-1"); err != nil || len(f.body) != 0 {
 		t.Errorf("sent %s, %v", f.body, err)
 	}
+	f, c = admin(t, answer{status: 200, body: `{"row":7,"id":"i","state":"removed"}`})
+	if i, err := c.ForgetInstance(ctx, 7, "scrapped"); err != nil || i.ID != "i" || i.State != bindery.StateRemoved {
+		t.Errorf("%+v, %v", i, err)
+	}
+	if f.seen[0] != "POST /admin/v1/instances/7/forget" || string(f.body) != `{"reason":"scrapped"}` {
+		t.Errorf("sent %s with %s", f.seen[0], f.body)
+	}
 	// The admin API tells codes apart that share a status.
 	_, c = admin(t, answer{status: 409, body: `{"error":"busy","description":"this is under way already"}`})
 	if _, err := c.Reconcile(ctx, client.ReconcileRequest{DryRun: true}); bindery.CodeOf(err) != bindery.CodeBusy {

@@ -122,6 +122,18 @@ func (c *Admin) Instances(ctx context.Context, f InstanceFilter) iter.Seq2[Admin
 	})
 }
 
+// ForgetInstance ends an instance whose removal cannot be confirmed, and what is
+// left of its bindings; the reason goes into the audit. It may take minutes, and
+// be repeated. CodeConflict where nobody deprovisioned it, or nothing is left.
+func (c *Admin) ForgetInstance(ctx context.Context, row int64, reason string) (AdminInstance, error) {
+	var out AdminInstance
+	err := c.call(ctx, request{
+		method: http.MethodPost, path: "/instances/" + strconv.FormatInt(row, 10) + "/forget",
+		body: map[string]string{"reason": reason}, long: true,
+	}, &out)
+	return out, err
+}
+
 // BindingFilter narrows a list of bindings; zero fields do not.
 type BindingFilter struct {
 	Platform    string

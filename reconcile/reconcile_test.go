@@ -12,6 +12,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"bindery"
+	"bindery/broker"
 	"bindery/broker/brokertest"
 	"bindery/devserver/servertest"
 	"bindery/driver/postgres"
@@ -76,6 +77,41 @@ func TestATombstoneThatReappearsIsRemoved(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestWhatWasForgottenIsRemovedWhereItReappears: a server that was given up is back.
+func TestWhatWasForgottenIsRemovedWhereItReappears(t *testing.T) {
+	t.Parallel()
+	r := servertest.SharedRedis(t)
+	proxy := servertest.Proxy(t, r.Addr)
+	w := newWorld(t, "redis", func(installation string) bindery.Driver { return openRedisAt(t, r, proxy.Addr(), installation) })
+	i := w.provision("i")
+	a, c := w.bind("i", "b")
+	refuse := func(yes bool) {
+		t.Helper()
+		if err := proxy.Refuse(yes); err != nil {
+			t.Fatal(err)
+		}
+		proxy.Cut()
+	}
+	refuse(true)
+	w.engine.SyncBudget = time.Millisecond
+	polls := caller
+	polls.CanPoll = true
+	if _, err := w.engine.Deprovision(t.Context(), polls, broker.RemoveRequest{InstanceID: "i", OfferingID: "o", PlanID: "p"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.engine.ForgetInstance(t.Context(), i.Row, "scrapped"); err != nil {
+		t.Fatal(err)
+	}
+	refuse(false)
+	if err := w.login(c); err != nil {
+		t.Fatalf("it is not back: %v", err)
+	}
+	w.check(w.compare(reconcile.Wish{}), reconcile.Report{Removed: []string{a.Name}})
+	if w.login(c) == nil {
+		t.Error("it still lets in")
+	}
 }
 
 func TestWhatGoesDuringTheInventoryIsNoStray(t *testing.T) {

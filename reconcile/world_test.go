@@ -34,8 +34,14 @@ type world struct {
 
 func openRedis(t *testing.T, r *devserver.Redis, installation string) bindery.Driver {
 	t.Helper()
+	return openRedisAt(t, r, r.Addr, installation)
+}
+
+// openRedisAt makes a driver of a server, at an address that leads there.
+func openRedisAt(t *testing.T, r *devserver.Redis, address, installation string) bindery.Driver {
+	t.Helper()
 	d, err := redis.Kind.Open(bindery.Server{
-		Name: "s", Kind: "redis", Installation: installation, Address: r.Addr, Username: r.User, Password: r.Password,
+		Name: "s", Kind: "redis", Installation: installation, Address: address, Username: r.User, Password: r.Password,
 		Public: bindery.PublicAddress{Host: r.Host, Port: r.Port},
 	})
 	if err != nil {

@@ -108,6 +108,9 @@ func (t bindings) List(ctx context.Context, f bindery.BindingFilter, p bindery.P
 	if f.Stuck { // few accounts are pending; their index has none but these
 		w.and("id IN (SELECT binding_row FROM accounts WHERE next > 0 AND state = 'stuck')")
 	}
+	if f.Pending {
+		w.and("id IN (SELECT binding_row FROM accounts WHERE next > 0)")
+	}
 	text, args := w.page(p)
 	return t.all(ctx, text, args...)
 }

@@ -21,6 +21,9 @@ type Operator interface {
 	// Forget ends what is left of a binding whose removal cannot be confirmed or
 	// proven, with the reason in the audit.
 	Forget(ctx context.Context, bindingRow int64, reason string) error
+	// ForgetInstance ends an instance whose removal cannot be confirmed, and what is
+	// left of its bindings, with the reason in the audit.
+	ForgetInstance(ctx context.Context, row int64, reason string) error
 }
 
 // Stocks are the pools of credentials that were given; *broker.Broker is one.
@@ -119,6 +122,7 @@ const patience = 15 * time.Minute
 func (h *Handler) Face() api.Face {
 	router := api.NewRouter(
 		api.Route{Method: http.MethodGet, Pattern: "/admin/v1/instances", Serve: h.instances},
+		api.Route{Method: http.MethodPost, Pattern: "/admin/v1/instances/{row}/forget", Serve: h.forgetInstance},
 		api.Route{Method: http.MethodGet, Pattern: "/admin/v1/bindings", Serve: h.bindings},
 		api.Route{Method: http.MethodPost, Pattern: "/admin/v1/bindings/{row}/forget", Serve: h.forget},
 		api.Route{Method: http.MethodGet, Pattern: "/admin/v1/accounts", Serve: h.accounts},
@@ -192,10 +196,46 @@ func reasonOf(c *api.Call) (string, error) {
 	return body.Need("reason")
 }
 
-func (h *Handler) forget(c *api.Call) error {
+// rowOf is the row in a path; what names none is not found, under this name.
+func rowOf(c *api.Call, what string) (int64, error) {
 	row, err := strconv.ParseInt(c.Param("row"), 10, 64)
 	if err != nil || row <= 0 {
-		return bindery.Errorf(bindery.CodeNotFound, "there is no such service binding")
+		return 0, bindery.Errorf(bindery.CodeNotFound, "there is no such %s", what)
+	}
+	return row, nil
+}
+
+func (h *Handler) forgetInstance(c *api.Call) error {
+	row, err := rowOf(c, "service instance")
+	if err != nil {
+		return err
+	}
+	reason, err := reasonOf(c)
+	if err != nil {
+		return err
+	}
+	// It may have any number of bindings.
+	c.Patience(h.Now().Add(patience + time.Minute))
+	ctx, cancel := detached(c, patience)
+	defer cancel()
+	if err := h.Operator.ForgetInstance(ctx, row, reason); err != nil {
+		return err
+	}
+	var i bindery.Instance
+	if err := h.Store.View(ctx, func(tx bindery.Tx) (err error) {
+		i, err = tx.Instances().Get(ctx, row)
+		return err
+	}); err != nil {
+		return err
+	}
+	c.JSON(http.StatusOK, showInstance(i))
+	return nil
+}
+
+func (h *Handler) forget(c *api.Call) error {
+	row, err := rowOf(c, "service binding")
+	if err != nil {
+		return err
 	}
 	reason, err := reasonOf(c)
 	if err != nil {

@@ -245,12 +245,16 @@ func (h *Handler) instances(c *api.Call) error {
 		},
 		func(i bindery.Instance) int64 { return i.Row },
 		func(_ context.Context, _ bindery.Tx, i bindery.Instance) (Instance, error) {
-			return Instance{
-				Row: i.Row, Platform: i.Platform, ID: i.ID, Name: i.Name, ServiceID: i.OfferingID, PlanID: i.PlanID,
-				Kind: i.Kind, Server: i.Server, Organization: i.Organization, Space: i.Space,
-				MaintenanceVersion: i.MaintenanceVersion, State: string(i.State), Created: utc(i.Created), Updated: utc(i.Updated),
-			}, nil
+			return showInstance(i), nil
 		})
+}
+
+func showInstance(i bindery.Instance) Instance {
+	return Instance{
+		Row: i.Row, Platform: i.Platform, ID: i.ID, Name: i.Name, ServiceID: i.OfferingID, PlanID: i.PlanID,
+		Kind: i.Kind, Server: i.Server, Organization: i.Organization, Space: i.Space,
+		MaintenanceVersion: i.MaintenanceVersion, State: string(i.State), Created: utc(i.Created), Updated: utc(i.Updated),
+	}
 }
 
 func (h *Handler) bindings(c *api.Call) error {

@@ -142,6 +142,68 @@ func TestOperatorsForget(t *testing.T) {
 	}
 }
 
+func TestOperatorsForgetInstances(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.fill(2)
+	var row int64
+	if err := w.store.Update(w.Context(), func(tx bindery.Tx) error {
+		i, err := tx.Instances().Find(w.Context(), "cf", "i-0")
+		if err != nil {
+			return err
+		}
+		row, i.State = i.Row, bindery.StateRemoving
+		return tx.Instances().Save(w.Context(), i, bindery.StateReady)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.operated()
+	used := w.instance("k8s", "i-1")
+	path := fmt.Sprintf("/instances/%d/forget", row)
+	for _, bad := range []struct {
+		path, body string
+		want       int
+	}{
+		{path, `{}`, http.StatusBadRequest},
+		{path, `{"reason":""}`, http.StatusBadRequest},
+		{"/instances/0/forget", `{"reason":"r"}`, http.StatusNotFound},
+		{"/instances/x/forget", `{"reason":"r"}`, http.StatusNotFound},
+		{"/instances/999999999/forget", `{"reason":"r"}`, http.StatusNotFound},
+		{fmt.Sprintf("/instances/%d/forget", used.Row), `{"reason":"r"}`, http.StatusConflict},
+	} {
+		if status, body := w.call("POST", bad.path, bad.body); status != bad.want {
+			t.Errorf("%s %s: got %d %v, want %d", bad.path, bad.body, status, body, bad.want)
+		}
+	}
+	status, i := w.call("POST", path, `{"reason":"scrapped"}`)
+	if status != http.StatusOK || i["id"] != "i-0" || i["state"] != "removed" {
+		t.Errorf("got %d %v", status, i)
+	}
+	if status, i = w.call("POST", path, `{"reason":"again"}`); status != http.StatusConflict {
+		t.Errorf("again: got %d %v", status, i)
+	}
+	_, all := w.call("GET", "/bindings?removed=true&instance_id=i-0", "")
+	if b := all["items"].([]any)[0].(map[string]any); b["state"] != "removed" || b["proof"] != "forgotten by an operator: scrapped" {
+		t.Errorf("its binding is %v", b)
+	}
+	_, events := w.call("GET", "/events?instance_id=i-0", "")
+	list := events["items"].([]any)
+	if last := list[len(list)-1].(map[string]any); last["action"] != "forget" || last["message"] != "scrapped" || last["binding_id"] != nil {
+		t.Errorf("the audit ends with %v", last)
+	}
+}
+
+func (w *world) instance(platform, id string) (i bindery.Instance) {
+	w.Helper()
+	if err := w.store.View(w.Context(), func(tx bindery.Tx) (err error) {
+		i, err = tx.Instances().Find(w.Context(), platform, id)
+		return err
+	}); err != nil {
+		w.Fatal(err)
+	}
+	return i
+}
+
 func TestOperatorsRelease(t *testing.T) {
 	t.Parallel()
 	w := start(t)

@@ -113,7 +113,7 @@ func instancesCommand(st streams) *cobra.Command {
 	var f client.InstanceFilter
 	c, s := command(st, &cobra.Command{
 		Use:     "instances",
-		Short:   "List the service instances",
+		Short:   "List the service instances; forget one whose server is gone",
 		Long:    "Instances lists the service instances of all platforms, oldest first.\n\n" + adminHelp,
 		Example: "  bindery instances\n  bindery instances --platform cf --removed -o json",
 		Args:    exactly(0, 0),
@@ -126,17 +126,24 @@ func instancesCommand(st streams) *cobra.Command {
 		if s.output == "table" {
 			plan = s.planNames(ctx)
 		}
-		return printList(s, admin.Instances(ctx, f), 0,
-			[]string{"INSTANCE", "PLATFORM", "PLAN", "STATE", "SERVER", "CREATED"},
-			func(i client.AdminInstance) []string {
-				return []string{i.ID, i.Platform, plan(i.ServiceID, i.PlanID), string(i.State), i.Server, showTime(i.Created)}
-			})
+		heading := []string{"INSTANCE", "PLATFORM", "PLAN", "STATE", "SERVER", "CREATED"}
+		if f.Removed {
+			heading = append(heading, "ROW")
+		}
+		return printList(s, admin.Instances(ctx, f), 0, heading, func(i client.AdminInstance) []string {
+			row := []string{i.ID, i.Platform, plan(i.ServiceID, i.PlanID), string(i.State), i.Server, showTime(i.Created)}
+			if f.Removed {
+				row = append(row, strconv.FormatInt(i.Row, 10))
+			}
+			return row
+		})
 	})
 	c.Flags().StringVar(&f.Platform, "platform", "", "only this platform's")
 	c.Flags().StringVar(&f.Server, "server", "", "only those on this server")
 	c.Flags().BoolVar(&f.Removed, "removed", false, "removed ones too")
 	s.flags(c)
 	s.adminFlags(c)
+	c.AddCommand(forgetInstanceCommand(st))
 	return c
 }
 
@@ -185,71 +192,6 @@ func (s *session) printBindings(all iter.Seq2[client.AdminBinding, error], f cli
 		}
 		return row
 	})
-}
-
-func forgetCommand(st streams) *cobra.Command {
-	var reason string
-	c, s := command(st, &cobra.Command{
-		Use:   "forget BINDING --reason TEXT",
-		Short: "Stop trying to prove that a removed binding is dead",
-		Long: "Forget ends what is left of a binding whose removal the server does not confirm, or whose\n" +
-			"credential cannot be proven dead: its server is gone for good, or somebody looked. BINDING is\n" +
-			"its row in bindery bindings --stuck, or its id where that is the only one. The reason stays\n" +
-			"in the audit. An account that reappears on its server is removed all the same.\n\n" + adminHelp,
-		Example: `  bindery bindings --stuck
-  bindery bindings forget 4711 --reason "server was scrapped"`,
-		Args: exactly(1, 1),
-	}, func(ctx context.Context, s *session, args []string) error {
-		if strings.TrimSpace(reason) == "" {
-			return usagef("say why with --reason: it is kept in the audit")
-		}
-		admin, err := s.admin()
-		if err != nil {
-			return err
-		}
-		row, err := s.forgettable(ctx, admin, args[0])
-		if err != nil {
-			return err
-		}
-		b, err := admin.Forget(ctx, row, reason)
-		if err != nil {
-			return s.explainAdmin(err)
-		}
-		if s.output == "json" {
-			return s.printJSON(b)
-		}
-		_, err = fmt.Fprintf(s.Out, "%s: forgotten\n", client.Printable(b.InstanceID+"/"+bindingName(b.InstanceID, b.ID)))
-		return err
-	})
-	c.Flags().StringVar(&reason, "reason", "", "why; it is kept in the audit")
-	s.flags(c)
-	s.adminFlags(c)
-	return c
-}
-
-// forgettable is the row of the binding that was typed: a row, or the id or name
-// of one that is stuck.
-func (s *session) forgettable(ctx context.Context, admin *client.Admin, typed string) (int64, error) {
-	if row, err := strconv.ParseInt(typed, 10, 64); err == nil {
-		return row, nil
-	}
-	var rows []int64
-	for b, err := range admin.Bindings(ctx, client.BindingFilter{Stuck: true}) {
-		if err != nil {
-			return 0, s.explainAdmin(err)
-		}
-		if b.ID == typed || bindingName(b.InstanceID, b.ID) == typed {
-			rows = append(rows, b.Row)
-		}
-	}
-	switch len(rows) {
-	case 0:
-		return 0, hintf(bindery.Errorf(bindery.CodeNotFound, "no stuck binding is called %q", typed),
-			"One whose removal still goes on is named by its row: bindery bindings --removed")
-	case 1:
-		return rows[0], nil
-	}
-	return 0, usagef("more than one stuck binding is called %q; say which by its row: %v", typed, rows)
 }
 
 func operationsCommand(st streams) *cobra.Command {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"bindery"
+	"bindery/client"
 	"bindery/devserver"
 	"bindery/seal"
 	"bindery/telemetry"
@@ -232,6 +233,49 @@ func TestReloadRefusesToLosePlansWithInstances(t *testing.T) {
 				t.Errorf("refused is %v, and the catalog did the opposite", refused)
 			}
 		})
+	}
+}
+
+// TestAScrappedServerCanLeaveTheConfiguration, once its instances were forgotten.
+func TestAScrappedServerCanLeaveTheConfiguration(t *testing.T) {
+	t.Parallel()
+	s, log, _ := start(t, "metrics:", "limits: {sync_budget: 100ms}\nmetrics:")
+	addInstance(t, s, "p-2", "r2")
+	c := &client.Admin{URL: s.listeners[0].url(), Token: bindery.NewSecret("token-token-token-1")}
+	var i client.AdminInstance
+	for found, err := range c.Instances(t.Context(), client.InstanceFilter{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		i = found
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete,
+		s.listeners[0].url()+"/v2/service_instances/"+i.ID+"?service_id=o-1&plan_id=p-2&accepts_incomplete=true", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.SetBasicAuth("u", "password-1")
+	req.Header.Set("X-Broker-API-Version", "2.17")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusAccepted {
+		t.Fatalf("the removal got %d", res.StatusCode)
+	}
+	edit(t, s, "  - {name: r2, kind: redis, address: '127.0.0.1:2', password: {file: pw}}\n", "",
+		"      - {id: p-2, name: two, description: d, servers: [r2]}\n", "")
+	s.reload(t.Context())
+	if !strings.Contains(log.String(), "server r2 has instances and is not configured") {
+		t.Fatalf("the reload was to be refused: %s", log)
+	}
+	if forgotten, err := c.ForgetInstance(t.Context(), i.Row, "scrapped"); err != nil || forgotten.State != bindery.StateRemoved {
+		t.Fatalf("got %+v, %v", forgotten, err)
+	}
+	s.reload(t.Context())
+	if _, there := s.backends.Driver("r2"); there || !strings.Contains(log.String(), "configuration reloaded") {
+		t.Errorf("the reload was to be applied: %s", log)
 	}
 }
 

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"time"
 
 	"bindery"
@@ -67,8 +68,10 @@ var pendingTests = map[string]func(world){
 			return err
 		})
 	},
-	"bindings with a stuck account are listed": func(w world) {
-		i := w.instance()
+	"bindings with a stuck or pending account are listed": func(w world) {
+		i, other := w.instance(), w.instance()
+		elsewhere := w.binding(other)
+		w.pending(elsewhere, 1)
 		plain, unproven, stuck, twice := w.binding(i), w.binding(i), w.binding(i), w.binding(i)
 		removed := w.binding(i, func(b *bindery.Binding) { b.State = bindery.StateRemoved })
 		w.account(plain)
@@ -85,12 +88,15 @@ var pendingTests = map[string]func(world){
 			{bindery.BindingFilter{Stuck: true}, []bindery.Binding{stuck, twice}},
 			{bindery.BindingFilter{Stuck: true, Removed: true}, []bindery.Binding{stuck, twice, removed}},
 			{bindery.BindingFilter{Stuck: true, Platform: "other"}, nil},
+			{bindery.BindingFilter{Pending: true, InstanceRow: i.Row}, []bindery.Binding{unproven, stuck, twice}},
+			{bindery.BindingFilter{Pending: true, InstanceRow: i.Row, Removed: true}, []bindery.Binding{unproven, stuck, twice, removed}},
+			{bindery.BindingFilter{Pending: true, InstanceRow: other.Row}, []bindery.Binding{elsewhere}},
 		} {
 			got := paged(w, 1, func(b bindery.Binding) int64 { return b.Row },
 				func(tx bindery.Tx, p bindery.Page) ([]bindery.Binding, error) {
 					return tx.Bindings().List(w.ctx, test.filter, p)
 				})
-			w.same("stuck", got, test.want)
+			w.same(fmt.Sprintf("%+v", test.filter), got, test.want)
 		}
 	},
 }
