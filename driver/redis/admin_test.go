@@ -291,3 +291,14 @@ func TestRevocationIsSaved(t *testing.T) {
 		t.Errorf("login after a revocation and a sudden death: got %v, want an authentication failure", err)
 	}
 }
+
+// TestClosingSaves: what was made a moment before Bindery was stopped outlives the server's sudden death.
+func TestClosingSaves(t *testing.T) {
+	t.Parallel()
+	r := servertest.Redis(t)
+	d := openDriver(t, configured(r, "saved2"))
+	_, c := account(t, d, bindery.InstanceSpec{Name: bindery.Name("saved2", 1)}, 2, `{}`)
+	must(t, d.Close())
+	must(t, r.Restart(t.Context()))
+	connected(t, c)
+}

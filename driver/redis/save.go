@@ -23,6 +23,8 @@ const (
 	// the save would let more users come than the save dealt with, and the next
 	// would take longer, and so on.
 	mostUnsaved = 500
+	// lastSave is how long closing waits for the save of what nobody waits for.
+	lastSave = time.Second
 )
 
 // A saver puts the users on disk: one ACL SAVE for all revocations that waited
@@ -129,7 +131,7 @@ func (s *saver) run() {
 		s.mu.Unlock()
 
 		started := time.Now()
-		s.save(batch)
+		s.save(s.timeout, batch)
 		ended := time.Now()
 
 		s.mu.Lock()
@@ -152,8 +154,8 @@ func (s *saver) stopTimer() {
 }
 
 // save saves, and tells everybody in the batch how it went.
-func (s *saver) save(batch []*confirmation) {
-	ctx, cancel := context.WithTimeout(s.ctx, s.timeout)
+func (s *saver) save(timeout time.Duration, batch []*confirmation) {
+	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
 	var left []*goredis.Cmd
 	err := s.pool.call(ctx, func(p goredis.Pipeliner, _ *session) {
@@ -191,9 +193,14 @@ func absent(reply *goredis.Cmd) error {
 	}
 }
 
+// close saves what was to be saved before long: nobody else will.
 func (s *saver) close() {
-	s.cancel()
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.stopTimer()
+	unsaved := s.unsaved > 0 && !s.without
+	s.mu.Unlock()
+	if unsaved {
+		s.save(min(s.timeout, lastSave), nil)
+	}
+	s.cancel()
 }
