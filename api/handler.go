@@ -138,7 +138,10 @@ func (h *Handler) log(c *Call) {
 		attrs[n] = slog.String("cause", c.Cause.Error())
 		n++
 	}
-	h.Log.LogAttrs(ctx, level, "request", attrs[:n]...)
+	// Without the logger's look at who calls it: it is always this line.
+	r := slog.NewRecord(h.Now(), level, "request", 0)
+	r.AddAttrs(attrs[:n]...)
+	_ = h.Log.Handler().Handle(ctx, r) // as a logger does
 }
 
 func (h *Handler) face(r *http.Request) Face {

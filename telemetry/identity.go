@@ -17,8 +17,17 @@ func (m *Metrics) Authentication(kind, auth, code string, took, upstream time.Du
 	case cached:
 		source = "cached"
 	}
-	m.authentications.WithLabelValues(kind, auth, cmp.Or(code, "succeeded"), source).Inc()
-	m.authenticationSeconds.WithLabelValues(kind, auth).Observe(took.Seconds())
+	code = cmp.Or(code, "succeeded")
+	labels := [4]string{kind, auth, code, source}
+	one, ok := m.outcomes.get(labels)
+	if !ok {
+		one = m.outcomes.put(labels, counted{
+			m.authentications.WithLabelValues(kind, auth, code, source),
+			m.authenticationSeconds.WithLabelValues(kind, auth),
+		})
+	}
+	one.count.Inc()
+	one.seconds.Observe(took.Seconds())
 	if upstream > 0 {
 		m.upstreamSeconds.WithLabelValues(kind).Observe(upstream.Seconds())
 	}

@@ -45,6 +45,9 @@ type Metrics struct {
 	authenticationSeconds *prometheus.HistogramVec
 	upstreamSeconds       *prometheus.HistogramVec
 
+	answers  remembered[answer]
+	outcomes remembered[[4]string]
+
 	mu      sync.Mutex
 	pending map[string]bool // servers that Pending was told of
 }
@@ -120,10 +123,24 @@ func (m *Metrics) Handler(profiles bool) http.Handler {
 	return mux
 }
 
+// An answer is what requests are counted by.
+type answer struct {
+	face, method, route string
+	status              int
+}
+
 // Request notes one HTTP request. route is a pattern, never a path.
 func (m *Metrics) Request(face, method, route string, status int, took time.Duration) {
-	m.requests.WithLabelValues(face, method, route, strconv.Itoa(status)).Inc()
-	m.requestSeconds.WithLabelValues(face, method, route).Observe(took.Seconds())
+	labels := answer{face, method, route, status}
+	one, ok := m.answers.get(labels)
+	if !ok {
+		one = m.answers.put(labels, counted{
+			m.requests.WithLabelValues(face, method, route, strconv.Itoa(status)),
+			m.requestSeconds.WithLabelValues(face, method, route),
+		})
+	}
+	one.count.Inc()
+	one.seconds.Observe(took.Seconds())
 }
 
 // Operation notes one operation that ended.

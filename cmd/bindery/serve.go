@@ -61,6 +61,7 @@ type service struct {
 	st      streams
 	file    string
 	level   slog.LevelVar
+	lines   *telemetry.Lines // where the log goes
 	log     *slog.Logger
 	metrics *telemetry.Metrics
 
@@ -115,7 +116,8 @@ func newService(ctx context.Context, st streams, file string) (_ *service, err e
 	}
 	s := &service{st: st, file: file, cfg: cfg, began: cfg, metrics: telemetry.NewMetrics(buildVersion())}
 	s.level.Set(telemetry.ParseLevel(cfg.Log.Level))
-	s.log = telemetry.NewLog(st.Err, &s.level)
+	s.lines = telemetry.NewLines(st.Err)
+	s.log = telemetry.NewLog(s.lines, &s.level)
 	slog.SetDefault(s.log) // for libraries
 	redis.SetLogger(redisLog{s.log})
 	defer func() {
@@ -351,6 +353,7 @@ func (s *service) drain(front, back *group, stop context.CancelFunc) error {
 
 // close closes what was opened; listeners too, where Run was never called.
 func (s *service) close() error {
+	defer s.lines.Flush()
 	for _, l := range s.all() {
 		if l != nil && l.socket != nil {
 			_ = l.socket.Close() // closed already after Run
