@@ -1,12 +1,14 @@
 package crash_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"bindery/client"
 )
@@ -181,11 +183,28 @@ func (c *loader) learn(ctx context.Context, r *record, o outcome) {
 	}
 	c.set(r, unbound)
 	if c.steady && !c.load.lives(r.service) && c.rng.IntN(4) == 0 {
-		if err := c.load.login(ctx, r.service, r.credentials); !errors.Is(err, errRefused) {
-			c.load.Errorf("%s %s was unbound and is not refused: %v", r.service, r.id, err)
+		refused := func(ctx context.Context) error {
+			if err := c.load.login(ctx, r.service, r.credentials); !errors.Is(err, errRefused) {
+				return fmt.Errorf("%s %s was unbound and is not refused: %w", r.service, r.id, cmp.Or(err, errAccepted))
+			}
+			return nil
+		}
+		var err error
+		if r.service == "mtls" {
+			err = eventually(ctx, listLag, refused)
+		} else {
+			err = refused(ctx)
+		}
+		if err != nil {
+			c.load.Error(err)
 		}
 	}
 }
+
+// listLag is how old a revocation list may be that is given out.
+const listLag = time.Second
+
+var errAccepted = errors.New("it is accepted")
 
 func (c *loader) set(r *record, f fate) {
 	c.mu.Lock()
