@@ -25,14 +25,21 @@ func (s *slow) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+func write(t *testing.T, l *telemetry.Lines, text string) {
+	t.Helper()
+	if n, err := l.Write([]byte(text)); n != len(text) || err != nil {
+		t.Errorf("got %d, %v", n, err)
+	}
+}
+
 func TestLinesGoTogetherWhileOneIsWritten(t *testing.T) {
 	t.Parallel()
 	s := &slow{begun: make(chan struct{}, 8), let: make(chan struct{}, 8)}
 	l := telemetry.NewLines(s)
-	fmt.Fprintln(l, "first")
+	write(t, l, "first\n")
 	<-s.begun // nobody waited for it
 	for n := range 3 {
-		fmt.Fprintln(l, n)
+		write(t, l, fmt.Sprintln(n))
 	}
 	s.let <- struct{}{}
 	s.let <- struct{}{}
@@ -47,12 +54,12 @@ func TestLinesAreBounded(t *testing.T) {
 	t.Parallel()
 	s := &slow{begun: make(chan struct{}, 8), let: make(chan struct{}, 8)}
 	l := telemetry.NewLines(s)
-	fmt.Fprint(l, "first")
+	write(t, l, "first")
 	<-s.begun
-	fmt.Fprint(l, strings.Repeat("x", 1<<20))
+	write(t, l, strings.Repeat("x", 1<<20))
 	third := make(chan struct{})
 	go func() {
-		fmt.Fprint(l, "third")
+		write(t, l, "third")
 		close(third)
 	}()
 	s.let <- struct{}{}
@@ -74,7 +81,7 @@ func TestLinesFromMany(t *testing.T) {
 	for n := range 8 {
 		all.Go(func() {
 			for i := range 1000 {
-				fmt.Fprintf(l, "%d %d\n", n, i)
+				write(t, l, fmt.Sprintf("%d %d\n", n, i))
 			}
 		})
 	}
