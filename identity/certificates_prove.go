@@ -221,7 +221,7 @@ func (c *Certificates) chains(set *trustSet, sent []*x509.Certificate, now time.
 	if len(sent) > 1 {
 		intermediates = intermediates.Clone()
 		for _, cert := range sent[1:] {
-			if cert != nil {
+			if cert != nil && len(cert.Raw) > 0 { // crypto/x509 refuses the whole chain for one that was not parsed
 				intermediates.AddCert(cert)
 			}
 		}

@@ -47,7 +47,7 @@ catalog:
 
 // start runs a service on servers that are not there. The pairs are texts of its
 // configuration and what stands in their place.
-func start(t *testing.T, pairs ...string) (*service, *poll.Buffer, func() error) {
+func start(t *testing.T, pairs ...string) (*service, serviceLog, func() error) {
 	t.Helper()
 	dir := t.TempDir()
 	write(t, dir, "c.yaml", strings.NewReplacer(pairs...).Replace(serviceFile))
@@ -71,7 +71,18 @@ func start(t *testing.T, pairs ...string) (*service, *poll.Buffer, func() error)
 			t.Errorf("Run: %v", err)
 		}
 	})
-	return s, log, end
+	return s, serviceLog{log, s}, end
+}
+
+// A serviceLog is what a service has logged, with what is on its way.
+type serviceLog struct {
+	log *poll.Buffer
+	of  *service
+}
+
+func (l serviceLog) String() string {
+	l.of.lines.Flush()
+	return l.log.String()
 }
 
 func write(t *testing.T, dir, name, content string) {
