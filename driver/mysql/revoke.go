@@ -94,11 +94,21 @@ func (d *driver) disown(ctx context.Context, databases []string, name string) er
 	if _, err := d.pool.change(ctx, lockAccount(name)); err != nil {
 		return failed("lock an account", err)
 	}
+	// While somebody else's session runs a routine, the server lists it under the
+	// routine's definer. So the routines move before the account's sessions are ended:
+	// to be made again, each waits until nobody runs it. What does not move in time, as
+	// the account itself runs it, moves afterwards.
+	first, cancel := context.WithTimeout(ctx, moveLimit)
+	_ = d.moveRest(first, databases, name) // what is left is moved below, or said there
+	cancel()
 	if err := d.endSessions(ctx, name); err != nil {
 		return failed("end sessions", err)
 	}
 	return d.moveRest(ctx, databases, name)
 }
+
+// moveLimit is how long the objects of an account are moved before its sessions are ended.
+const moveLimit = 2 * time.Second
 
 // loginLimit is how long others' logins may take that one of the account may be among.
 const loginLimit = time.Second
