@@ -13,8 +13,8 @@ import (
 )
 
 func forgetInstanceCommand(st streams) *cobra.Command {
-	var reason, platform string
-	c, s := command(st, &cobra.Command{
+	var platform string
+	c, s := forgetting(st, &cobra.Command{
 		Use:   "forget INSTANCE --reason TEXT",
 		Short: "Give up removing an instance whose server is gone",
 		Long: "Forget ends an instance whose removal its server does not confirm, and what is left of its\n" +
@@ -24,32 +24,15 @@ func forgetInstanceCommand(st streams) *cobra.Command {
 		Example: `  bindery deprovision orders --no-wait
   bindery instances forget orders --reason "server was scrapped"`,
 		Args: exactly(1, 1),
-	}, func(ctx context.Context, s *session, args []string) error {
-		if strings.TrimSpace(reason) == "" {
-			return usagef("say why with --reason: it is kept in the audit")
-		}
-		admin, err := s.admin()
+	}, func(ctx context.Context, s *session, admin *client.Admin, typed, reason string) (any, string, error) {
+		row, err := s.liveInstance(ctx, admin, platform, typed)
 		if err != nil {
-			return err
-		}
-		row, err := s.liveInstance(ctx, admin, platform, args[0])
-		if err != nil {
-			return err
+			return nil, "", err
 		}
 		i, err := admin.ForgetInstance(ctx, row, reason)
-		if err != nil {
-			return s.explainAdmin(err)
-		}
-		if s.output == "json" {
-			return s.printJSON(i)
-		}
-		_, err = fmt.Fprintf(s.Out, "%s: forgotten\n", client.Printable(i.ID))
-		return err
+		return i, i.ID, s.explainAdmin(err)
 	})
-	c.Flags().StringVar(&reason, "reason", "", "why; it is kept in the audit")
 	c.Flags().StringVar(&platform, "platform", "", "whose it is, where several platforms have one of this name")
-	s.flags(c)
-	s.adminFlags(c)
 	s.completeNames(c)
 	return c
 }
@@ -85,8 +68,7 @@ func (s *session) liveInstance(ctx context.Context, admin *client.Admin, platfor
 }
 
 func forgetCommand(st streams) *cobra.Command {
-	var reason string
-	c, s := command(st, &cobra.Command{
+	c, _ := forgetting(st, &cobra.Command{
 		Use:   "forget BINDING --reason TEXT",
 		Short: "Stop trying to prove that a removed binding is dead",
 		Long: "Forget ends what is left of a binding whose removal the server does not confirm, or whose\n" +
@@ -96,7 +78,24 @@ func forgetCommand(st streams) *cobra.Command {
 		Example: `  bindery bindings --stuck
   bindery bindings forget 4711 --reason "server was scrapped"`,
 		Args: exactly(1, 1),
-	}, func(ctx context.Context, s *session, args []string) error {
+	}, func(ctx context.Context, s *session, admin *client.Admin, typed, reason string) (any, string, error) {
+		row, err := s.forgettable(ctx, admin, typed)
+		if err != nil {
+			return nil, "", err
+		}
+		b, err := admin.Forget(ctx, row, reason)
+		return b, b.InstanceID + "/" + bindingName(b.InstanceID, b.ID), s.explainAdmin(err)
+	})
+	return c
+}
+
+// forgetting is a command that gives up what forget gives up, with a reason, and
+// prints it or its name.
+func forgetting(st streams, of *cobra.Command,
+	forget func(_ context.Context, _ *session, _ *client.Admin, typed, reason string) (forgotten any, name string, err error),
+) (*cobra.Command, *session) {
+	var reason string
+	c, s := command(st, of, func(ctx context.Context, s *session, args []string) error {
 		if strings.TrimSpace(reason) == "" {
 			return usagef("say why with --reason: it is kept in the audit")
 		}
@@ -104,24 +103,20 @@ func forgetCommand(st streams) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		row, err := s.forgettable(ctx, admin, args[0])
+		forgotten, name, err := forget(ctx, s, admin, args[0], reason)
 		if err != nil {
 			return err
 		}
-		b, err := admin.Forget(ctx, row, reason)
-		if err != nil {
-			return s.explainAdmin(err)
-		}
 		if s.output == "json" {
-			return s.printJSON(b)
+			return s.printJSON(forgotten)
 		}
-		_, err = fmt.Fprintf(s.Out, "%s: forgotten\n", client.Printable(b.InstanceID+"/"+bindingName(b.InstanceID, b.ID)))
+		_, err = fmt.Fprintf(s.Out, "%s: forgotten\n", client.Printable(name))
 		return err
 	})
 	c.Flags().StringVar(&reason, "reason", "", "why; it is kept in the audit")
 	s.flags(c)
 	s.adminFlags(c)
-	return c
+	return c, s
 }
 
 // forgettable is the row of the binding that was typed: a row, or the id or name
