@@ -41,12 +41,25 @@ func newRoot(st streams) *cobra.Command {
 	root.AddCommand(serverCommands(st)...)
 	root.AddCommand(clientCommands(st)...)
 	root.InitDefaultCompletionCmd()
+	root.InitDefaultHelpCmd()
 	for _, c := range root.Commands() {
-		if !c.Runnable() { // cobra's own; it would take any word for a wish for help
+		switch { // cobra's own, which take any word for a wish for help
+		case !c.Runnable():
 			c.Args, c.RunE = cobra.NoArgs, func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		case c.Name() == "help":
+			c.Args = isCommand
 		}
 	}
 	return root
+}
+
+// isCommand refuses words that name no command, as that command would be refused.
+func isCommand(cmd *cobra.Command, words []string) error {
+	found, left, err := cmd.Root().Find(words)
+	if err != nil {
+		return err
+	}
+	return cobra.NoArgs(found, left)
 }
 
 // serverCommands run Bindery or work on its files.
