@@ -48,7 +48,7 @@ func runScripts(t *testing.T, dir string, commands map[string]scriptCommand) {
 		Dir:                dir,
 		RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
-			for _, name := range []string{"BINDERY_REDIS_SERVER", "BINDERY_POSTGRES_BIN", "BINDERY_MARIADBD", "BINDERY_RABBITMQ_HOME", "BINDERY_TEST_ALL", "GOCOVERDIR"} {
+			for _, name := range []string{"BINDERY_REDIS_SERVER", "BINDERY_POSTGRES_BIN", "BINDERY_MYSQLD", "BINDERY_MARIADBD", "BINDERY_RABBITMQ_HOME", "BINDERY_TEST_ALL", "GOCOVERDIR"} {
 				if v, ok := os.LookupEnv(name); ok {
 					env.Setenv(name, v)
 				}
