@@ -78,52 +78,93 @@ func release(b *bytes.Buffer) {
 }
 
 // fieldOf takes one field out of a JSON object, as it stands but for white space.
+// An answer is mostly what nobody asked for: it is checked by encoding/json, and then
+// only what was asked for is taken out of it.
 func fieldOf(object []byte, field string) (json.RawMessage, error) {
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(object, &fields) != nil {
-		return nil, errGarbage.Because(errors.New("it is no JSON object")) // the cause could quote it
+	if !json.Valid(object) {
+		return nil, errGarbage.Because(errors.New("it is no JSON"))
 	}
-	value, ok := fields[field]
-	if !ok || !utf8.Valid(value) {
-		return nil, errGarbage.Because(fmt.Errorf("it has no field %q", field))
+	value := member(object, field)
+	if value == nil || !utf8.Valid(value) {
+		return nil, errGarbage.Because(fmt.Errorf("%w %q", errNoField, field))
 	}
-	if value[0] == '{' || value[0] == '[' {
-		if nesting(value) > maxNesting {
-			return nil, errGarbage.Because(errTooDeep)
-		}
-		var b bytes.Buffer
-		if err := json.Compact(&b, value); err != nil {
-			return nil, errGarbage
-		}
-		value = b.Bytes()
+	if value[0] != '{' && value[0] != '[' {
+		return bytes.Clone(value), nil
 	}
-	return value, nil
+	if _, depth := extent(value); depth > maxNesting {
+		return nil, errGarbage.Because(errTooDeep)
+	}
+	var b bytes.Buffer
+	if err := json.Compact(&b, value); err != nil {
+		return nil, errGarbage
+	}
+	return b.Bytes(), nil
 }
 
 // maxNesting bounds how deep a token goes. The face indents it, a space for each
 // level before each value: without this, 20 KB from a service would be 100 MB to the caller.
 const maxNesting = 32
 
-var errTooDeep = errors.New("its token is nested deeper than allowed")
+var (
+	errTooDeep = errors.New("its token is nested deeper than allowed")
+	errNoField = errors.New("it is no object with a field")
+)
 
-// nesting is how deep the arrays and objects of valid JSON go.
-func nesting(valid []byte) (deepest int) {
+// member is the value that valid JSON has under a name, a part of it; nil where it is
+// no object or has no such name. Of several the last counts, as encoding/json has it.
+func member(valid []byte, name string) (value []byte) {
+	const space = " \t\r\n"
+	rest := bytes.TrimLeft(valid, space)
+	if rest[0] != '{' {
+		return nil
+	}
+	for rest = bytes.TrimLeft(rest[1:], space); rest[0] != '}'; rest = bytes.TrimLeft(rest, space+",") {
+		n, _ := extent(rest)
+		key := rest[:n]
+		rest = bytes.TrimLeft(rest[n:], space+":")
+		n, _ = extent(rest)
+		if spells(key, name) {
+			value = rest[:n]
+		}
+		rest = rest[n:]
+	}
+	return value
+}
+
+// spells reports whether a JSON string is this name.
+func spells(quoted []byte, name string) bool {
+	if inside := quoted[1 : len(quoted)-1]; bytes.IndexByte(inside, '\\') < 0 {
+		return string(inside) == name
+	}
+	var text string
+	return json.Unmarshal(quoted, &text) == nil && text == name
+}
+
+// extent is how long the value is with which valid JSON begins, and how deep its
+// arrays and objects go.
+func extent(valid []byte) (length, deepest int) {
 	depth, text := 0, false
 	for i := 0; i < len(valid); i++ {
 		switch b := valid[i]; {
 		case b == '\\': // only in a text
 			i++
 		case b == '"':
-			text = !text
+			if text = !text; !text && depth == 0 {
+				return i + 1, 0
+			}
 		case text:
 		case b == '[' || b == '{':
 			depth++
 			deepest = max(deepest, depth)
-		case b == ']' || b == '}':
-			depth--
+		case depth > 0 && (b == ']' || b == '}'):
+			if depth--; depth == 0 {
+				return i + 1, deepest
+			}
+		case depth == 0 && (b <= ' ' || b == ',' || b == ']' || b == '}'): // after a number or a word
+			return i, 0
 		}
 	}
-	return deepest
+	return len(valid), deepest
 }
 
 // failure is why there was no answer. The transport's errors may quote the URL,

@@ -1,10 +1,14 @@
 package exchange
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"bindery"
 )
@@ -43,13 +47,24 @@ func FuzzURL(f *testing.F) {
 	})
 }
 
-// No answer of a service makes anything but a token or an error that quotes nothing of it.
+// No answer of a service makes anything but a token or an error that quotes nothing of it,
+// and the token is what encoding/json would have found.
 func FuzzAnswer(f *testing.F) {
-	for _, s := range []string{`{"token":"a"}`, `{"token":{"a":[1, 2]}}`, `[]`, `null`, `{"token":`, `{"token":"` + "\xff" + `"}`, ``} {
+	for _, s := range []string{`{"token":"a"}`, `{"token":{"a":[1, 2]}}`, `[]`, `null`, `{"token":`, `{"token":"` + "\xff" + `"}`, ``, `{"a":1,"\u0074oken":[] ,"token": -1e3}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, answer []byte) {
 		value, err := fieldOf(answer, "token")
+		var all map[string]json.RawMessage
+		_ = json.Unmarshal(answer, &all) // then there is none
+		if want, ok := all["token"]; err == nil && !ok || ok && utf8.Valid(want) && errors.Is(err, errNoField) {
+			t.Errorf("%q: got %q, %v; encoding/json found %q", answer, value, err, want)
+		} else if err == nil {
+			var plain bytes.Buffer
+			if err := json.Compact(&plain, want); err != nil || plain.String() != string(value) {
+				t.Errorf("%q: got %q, encoding/json found %q", answer, value, want)
+			}
+		}
 		if err != nil {
 			if bindery.CodeOf(err) != bindery.CodeUpstream || len(value) != 0 || len(err.Error()) > 120 {
 				t.Errorf("got %q, %v", value, err)
