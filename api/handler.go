@@ -52,13 +52,19 @@ type Handler struct {
 	Observe func(*Call)
 }
 
+// What every answer carries; nobody writes into the values of a header.
+var (
+	noSniff = []string{"nosniff"}
+	noStore = []string{"no-store"}
+)
+
 // ServeHTTP answers one request: always in JSON, always with the headers that
 // every answer carries, whatever happens on the way.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := &Call{R: r, w: w, Started: h.Now(), Method: method(r.Method), maxBody: cmp.Or(h.MaxBody, DefaultMaxBody)}
 	header := w.Header()
-	header["X-Content-Type-Options"] = []string{"nosniff"}
-	header["Cache-Control"] = []string{"no-store"}
+	header["X-Content-Type-Options"] = noSniff
+	header["Cache-Control"] = noStore
 	c.identify()
 	if r.Body != nil && r.Body != http.NoBody {
 		// Not the server's ReadTimeout, which would go on counting while the work is
@@ -114,17 +120,21 @@ func (h *Handler) log(c *Call) {
 	if !h.Log.Enabled(ctx, level) {
 		return
 	}
+	now := h.Now()
 	attrs := [11]slog.Attr{
 		slog.String("method", c.Method),
 		slog.String("route", cmp.Or(c.Route, "none")),
 		slog.Int("status", c.Status),
 		slog.Int("bytes", c.Bytes),
-		slog.Float64("duration_ms", float64(h.Now().Sub(c.Started).Microseconds())/1000),
+		slog.Int64("duration_us", now.Sub(c.Started).Microseconds()),
 		slog.String("request_id", c.RequestID),
-		slog.String("platform", c.Platform),
 		slog.String("remote", c.R.RemoteAddr),
 	}
-	n := 8
+	n := 7
+	if c.Platform != "" {
+		attrs[n] = slog.String("platform", c.Platform)
+		n++
+	}
 	if c.Caller != "" {
 		attrs[n] = slog.String("caller", c.Caller)
 		n++
@@ -139,7 +149,7 @@ func (h *Handler) log(c *Call) {
 		n++
 	}
 	// Without the logger's look at who calls it: it is always this line.
-	r := slog.NewRecord(h.Now(), level, "request", 0)
+	r := slog.NewRecord(now, level, "request", 0)
 	r.AddAttrs(attrs[:n]...)
 	_ = h.Log.Handler().Handle(ctx, r) // as a logger does
 }
