@@ -92,7 +92,10 @@ func (b *Broker) expire(ctx context.Context, row int64) error {
 	err = b.Store.Update(ctx, func(tx bindery.Tx) error {
 		op, old = bindery.Operation{}, bindery.Operation{}
 		binding, err := tx.Bindings().Get(ctx, row)
-		if err != nil || binding.State != bindery.StateReady || !b.expired(binding) {
+		if err != nil || !b.expired(binding) {
+			return err
+		}
+		if left, err := leftAlone(ctx, tx, binding); err != nil || !left {
 			return err // another process was faster
 		}
 		if j.instance, err = tx.Instances().Get(ctx, binding.InstanceRow); err != nil {
@@ -127,4 +130,17 @@ func (b *Broker) expire(ctx context.Context, row int64) error {
 	}
 	b.Queue.Submit(op)
 	return nil
+}
+
+// leftAlone reports whether nobody removes a binding: it is ready, or an operator
+// canceled its removal, or that of its instance which took it over.
+func leftAlone(ctx context.Context, tx bindery.Tx, binding bindery.Binding) (bool, error) {
+	if binding.State != bindery.StateRemoving {
+		return binding.State == bindery.StateReady, nil
+	}
+	_, err := tx.Operations().Active(ctx, binding.InstanceRow, binding.Row)
+	if bindery.CodeOf(err) == bindery.CodeNotFound {
+		return true, nil
+	}
+	return false, err
 }

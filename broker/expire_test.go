@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -248,6 +249,76 @@ func TestWhatExpiresAtOnceLeavesRoomForRequests(t *testing.T) {
 	}
 	if r, err := w.Bind(t.Context(), polls, bindRequest("i", "another")); err != nil || r.Outcome != broker.Accepted {
 		t.Errorf("got %v, %v, want a place in the queue", r.Outcome, err)
+	}
+}
+
+// A removal that an operator canceled leaves the credential as it is, but not beyond its time.
+func TestACanceledRemovalEndsAtItsTime(t *testing.T) {
+	t.Parallel()
+	clock, forward := clocked()
+	w := newWorld(t, clock, limited(bindery.Lifetime{Default: time.Minute, Max: time.Hour}), func(w *world) { w.SyncBudget = 50 * time.Millisecond })
+	w.provision("i", "small")
+	long := bindRequest("i", "canceled")
+	long.Parameters = []byte(`{"lifetime":"2m"}`)
+	canceled := w.bind(long)
+	w.bind(bindRequest("i", "another"))
+	w.failDriver(func(method string, _ bindery.InstanceSpec) error {
+		if method == "Revoke" {
+			return errors.New("no")
+		}
+		return nil
+	})
+	w.canceled(w.Unbind(t.Context(), polls, removeRequest("i", "canceled")))
+	w.driverFault.Store(nil)
+	forward(time.Minute)
+	in(t, w.RunExpiry)
+	w.ended("another")
+	if b, _ := w.binding("i", "canceled"); b.State != bindery.StateRemoving {
+		t.Errorf("it is %s before its time", b.State)
+	}
+	if err := w.login(canceled.Credential); err != nil {
+		t.Errorf("before its time: %v", err)
+	}
+	forward(time.Minute)
+	in(t, w.RunExpiry) // one that looks at once, beside one that waits
+	w.ended("canceled")
+	if err := w.login(canceled.Credential); err == nil {
+		t.Error("it still lets somebody in")
+	}
+	w.empty()
+}
+
+// The removal of an instance takes over what expires there. Where it is canceled, that goes on.
+func TestWhatACanceledRemovalTookOverEnds(t *testing.T) {
+	t.Parallel()
+	clock, forward := clocked()
+	w := newWorld(t, clock, limited(bindery.Lifetime{Default: time.Minute}), func(w *world) { w.SyncBudget = 50 * time.Millisecond })
+	w.provision("i", "small")
+	w.bind(bindRequest("i", "b"))
+	w.failDriver(func(method string, _ bindery.InstanceSpec) error {
+		if method == "Revoke" {
+			return errors.New("no")
+		}
+		return nil
+	})
+	forward(time.Minute)
+	in(t, w.RunExpiry)
+	poll.Until(t, "its end begins", func() bool { b, _ := w.binding("i", "b"); return b.State == bindery.StateRemoving })
+	w.canceled(w.Deprovision(t.Context(), polls, removeRequest("i", "")))
+	w.driverFault.Store(nil)
+	w.ended("b")
+	w.empty()
+}
+
+// canceled cancels a removal that has begun.
+func (w *world) canceled(r broker.Result, err error) {
+	w.Helper()
+	if err != nil || r.Outcome != broker.Accepted {
+		w.Fatalf("got %v and %v, want it accepted", r.Outcome, err)
+	}
+	row, _ := bindery.ParseToken(r.Operation)
+	if err := w.Cancel(w.Context(), row, "it must stay"); err != nil {
+		w.Fatal(err)
 	}
 }
 

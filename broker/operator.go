@@ -25,8 +25,9 @@ func (b *Broker) Retry(ctx context.Context, row int64) error {
 
 // Cancel ends an operation, with the reason in the audit. A create or an update
 // is undone. A removal stays unfinished: what it was to remove may still be
-// there, and the platform may ask for the removal again. Errors: CodeNotFound,
-// CodeConflict for one that has ended, CodeUnsupported for an undo.
+// there, and the platform may ask for the removal again. A binding is removed at
+// the end of its lifetime all the same. Errors: CodeNotFound, CodeConflict for one
+// that has ended, CodeUnsupported for an undo.
 func (b *Broker) Cancel(ctx context.Context, row int64, reason string) error {
 	o, err := b.look(ctx, row)
 	if err != nil {

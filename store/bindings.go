@@ -37,9 +37,10 @@ func (t bindings) all(ctx context.Context, text string, args ...any) ([]bindery.
 	return bindingTable.all(ctx, t.tx, `SELECT `+bindingColumns+` FROM bindings`+text, true, args...)
 }
 
-// ends is what the index of bindings with a time limit goes by.
+// ends is what the index of bindings with a time limit goes by. One that is being
+// removed has an end as well: its removal may be given up.
 func ends(b bindery.Binding) int64 {
-	if b.State != bindery.StateReady {
+	if b.State != bindery.StateReady && b.State != bindery.StateRemoving {
 		return 0
 	}
 	return micros(b.Expires)
@@ -115,14 +116,18 @@ func (t bindings) List(ctx context.Context, f bindery.BindingFilter, p bindery.P
 	return t.all(ctx, text, args...)
 }
 
+// unended is what has an end to come, and not one that is under way.
+const unended = `ends > 0 AND (state = 'ready' OR NOT EXISTS (SELECT 1 FROM operations r
+	WHERE r.instance_row = bindings.instance_row AND r.binding_row = bindings.id AND r.state = 'in progress'))`
+
 func (t bindings) Expiring(ctx context.Context, before time.Time, limit int) ([]bindery.Binding, error) {
-	return t.all(ctx, ` WHERE ends > 0 AND ends < ? AND NOT EXISTS (SELECT 1 FROM operations o
+	return t.all(ctx, ` WHERE `+unended+` AND ends < ? AND NOT EXISTS (SELECT 1 FROM operations o
 		WHERE o.instance_row = bindings.instance_row AND o.binding_row = 0 AND o.state = 'in progress') ORDER BY ends, id LIMIT ?`,
 		before.UnixMicro(), limit)
 }
 
 func (t bindings) NextExpiry(ctx context.Context) (time.Time, bool, error) {
 	var at int64
-	found, err := t.get(ctx, `SELECT ends FROM bindings WHERE ends > 0 ORDER BY ends LIMIT 1`, nil, &at)
+	found, err := t.get(ctx, `SELECT ends FROM bindings WHERE `+unended+` ORDER BY ends LIMIT 1`, nil, &at)
 	return fromMicros(at), found, err
 }

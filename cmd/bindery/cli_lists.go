@@ -271,8 +271,8 @@ func cancelCommand(st streams) *cobra.Command {
 	c, s := command(st, &cobra.Command{
 		Use:   "cancel OPERATION --reason TEXT",
 		Short: "Give an operation up",
-		Long: "Cancel gives an operation up: what creates or updates is undone, and what removes\n" +
-			"is forgotten although the backend did not confirm it. The reason stays in the audit.\n\n" + adminHelp,
+		Long: "Cancel gives an operation up: what creates or updates is undone, and a removal stays\n" +
+			"unfinished until it is asked for again. The reason stays in the audit.\n\n" + adminHelp,
 		Example: `  bindery operations cancel op-2a --reason "server was scrapped"`,
 		Args:    exactly(1, 1),
 	}, func(ctx context.Context, s *session, args []string) error {

@@ -151,7 +151,7 @@ var expiryTests = map[string]func(world){
 		second.State = bindery.StateReady
 		w.update(func(tx bindery.Tx) error { return tx.Bindings().Save(w.ctx, second, bindery.StateCreating) })
 		w.binding(i, func(b *bindery.Binding) { b.Expires = time.Time{} })
-		for _, state := range []bindery.State{bindery.StateCreating, bindery.StateRemoving, bindery.StateRemoved} {
+		for _, state := range []bindery.State{bindery.StateCreating, bindery.StateRemoved} {
 			w.binding(i, at(0, state))
 		}
 		w.expiring(start.Add(time.Hour), 10, []bindery.Binding{first, second, third})
@@ -161,7 +161,17 @@ var expiryTests = map[string]func(world){
 
 		removing := first
 		removing.State = bindery.StateRemoving
+		o := w.operation(i.Row, removing.Row)
 		w.update(func(tx bindery.Tx) error { return tx.Bindings().Save(w.ctx, removing, bindery.StateReady) })
+		w.nextExpiry(second.Expires, true)
+		w.expiring(start.Add(time.Hour), 10, []bindery.Binding{second, third})
+		o.State, o.Finished = bindery.OpFailed, start // as it was canceled
+		w.update(func(tx bindery.Tx) error { return tx.Operations().Save(w.ctx, o) })
+		w.nextExpiry(removing.Expires, true)
+		w.expiring(start.Add(time.Hour), 10, []bindery.Binding{removing, second, third})
+		removed := removing
+		removed.State = bindery.StateRemoved
+		w.update(func(tx bindery.Tx) error { return tx.Bindings().Save(w.ctx, removed, bindery.StateRemoving) })
 		w.nextExpiry(second.Expires, true)
 		forever, later := second, third
 		forever.Expires, later.Expires = time.Time{}, start.Add(time.Hour)
