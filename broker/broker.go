@@ -262,7 +262,7 @@ func (b *Broker) announce(o bindery.Operation) {
 	}
 	b.Log.Info("operation", "operation", o.Token(), "kind", string(o.Kind), "platform", o.Platform,
 		"server", o.Server, "state", string(o.State), "internal", o.Internal, "code", string(o.Code),
-		"attempts", o.Attempts, "request_id", o.RequestID, "duration", o.Finished.Sub(o.Created).String())
+		"attempts", o.Attempts, "request_id", o.RequestID, "duration_us", o.Finished.Sub(o.Created).Microseconds())
 }
 
 // canonical is the comparable form of parameters, as a secret.
