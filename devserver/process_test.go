@@ -382,6 +382,10 @@ func TestServerDiesWithItsParent(t *testing.T) {
 				cmd := exec.Command(os.Args[0])
 				cmd.Env = append(os.Environ(), "DEVSERVER_TEST_PARENT="+dir, "DEVSERVER_TEST_KIND="+kind, "DEVSERVER_TEST_STATE="+state)
 				cmd.Stderr = os.Stderr
+				// In a session of its own, as under a terminal or a service manager: the kernel goes on with
+				// a paused group whose parent died where whoever adopts it is of another session.
+				// The first process of a container may be of this one.
+				cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 				out, err := cmd.StdoutPipe()
 				must(t, err)
 				must(t, cmd.Start())
