@@ -105,10 +105,10 @@ type Bindings interface {
 	// Count counts the live bindings of an instance, up to limit.
 	Count(ctx context.Context, instanceRow int64, limit int) (int, error)
 	// Expiring returns up to limit bindings that expire before then, those that expire first first: what is
-	// ready, and what is removing without an operation in progress on it, as an operator canceled that.
+	// ready, and what was saved again as removing, since its removal was given up, unless an operation is in progress on it.
 	// Those wait that are of an instance with an operation of its own in progress: they must not hold up others.
 	Expiring(ctx context.Context, before time.Time, limit int) ([]Binding, error)
-	// NextExpiry is when the next of those expires, at work or not; ok is false where none does.
+	// NextExpiry is when the next of those expires, its instance at work or not; ok is false where none does.
 	NextExpiry(ctx context.Context) (at time.Time, ok bool, err error)
 	List(ctx context.Context, f BindingFilter, p Page) ([]Binding, error)
 }

@@ -71,6 +71,9 @@ func (b *Broker) abandon(ctx context.Context, o bindery.Operation, cause *binder
 				return err
 			}
 			bindingID = binding.ID
+			if err := giveUp(ctx, tx, binding); err != nil {
+				return err
+			}
 		}
 		failed = b.fail(now, cause.Code, cause.Message)
 		return b.end(ctx, tx, failed, i.ID, bindingID, "")
@@ -131,3 +134,11 @@ func unknownOperation() error {
 	return bindery.Errorf(bindery.CodeNotFound, "there is no such operation")
 }
 func errEnded() error { return bindery.Errorf(bindery.CodeConflict, "the operation has ended") }
+
+// giveUp lets a binding whose removal goes on no more end at its time all the same.
+func giveUp(ctx context.Context, tx bindery.Tx, binding bindery.Binding) error {
+	if binding.State != bindery.StateRemoving {
+		return nil
+	}
+	return tx.Bindings().Save(ctx, binding, bindery.StateRemoving)
+}

@@ -200,6 +200,9 @@ func (b *Broker) stopBindings(ctx context.Context, tx bindery.Tx, i bindery.Inst
 		if err != nil {
 			return nil, err
 		}
+		if err := giveUp(ctx, tx, binding); err != nil {
+			return nil, err
+		}
 		active[n] = b.fail(o, bindery.CodeBusy, "the removal of the instance took over")
 		if err := b.end(ctx, tx, active[n], i.ID, binding.ID, ""); err != nil {
 			return nil, err

@@ -37,10 +37,9 @@ func (t bindings) all(ctx context.Context, text string, args ...any) ([]bindery.
 	return bindingTable.all(ctx, t.tx, `SELECT `+bindingColumns+` FROM bindings`+text, true, args...)
 }
 
-// ends is what the index of bindings with a time limit goes by. One that is being
-// removed has an end as well: its removal may be given up.
+// ends is what the index of bindings with a time limit goes by.
 func ends(b bindery.Binding) int64 {
-	if b.State != bindery.StateReady && b.State != bindery.StateRemoving {
+	if b.State != bindery.StateReady {
 		return 0
 	}
 	return micros(b.Expires)
@@ -80,7 +79,11 @@ func (t bindings) Save(ctx context.Context, b bindery.Binding, from bindery.Stat
 		micros(b.Created), micros(b.Updated), key, blob(b.BindResource), blob(b.Context), sealed,
 	}
 	text := saveBinding + `, ends = 0` // a literal: to bind a parameter takes SQLite's driver longer
-	if end := ends(b); end != 0 {
+	end := ends(b)
+	if b.State == bindery.StateRemoving && from == b.State { // its removal was given up
+		end = micros(b.Expires)
+	}
+	if end != 0 {
 		text, args = saveBinding+`, ends = ?`, append(args, end)
 	}
 	return t.saveEnded(ctx, text, args, b.Row, string(from), b.State == bindery.StateRemoved, from == bindery.StateRemoved)

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -166,7 +167,9 @@ var expiryTests = map[string]func(world){
 		w.nextExpiry(second.Expires, true)
 		w.expiring(start.Add(time.Hour), 10, []bindery.Binding{second, third})
 		o.State, o.Finished = bindery.OpFailed, start // as it was canceled
-		w.update(func(tx bindery.Tx) error { return tx.Operations().Save(w.ctx, o) })
+		w.update(func(tx bindery.Tx) error {
+			return errors.Join(tx.Operations().Save(w.ctx, o), tx.Bindings().Save(w.ctx, removing, bindery.StateRemoving))
+		})
 		w.nextExpiry(removing.Expires, true)
 		w.expiring(start.Add(time.Hour), 10, []bindery.Binding{removing, second, third})
 		removed := removing
