@@ -349,12 +349,7 @@ func TestACanceledRemovalIsNotTakenForOne(t *testing.T) {
 	w := newWorld(t, func(w *world) { w.SyncBudget = 50 * time.Millisecond })
 	w.provision("i", "small")
 	w.bind(bindRequest("i", "b"))
-	w.failDriver(func(method string, _ bindery.InstanceSpec) error {
-		if method == "Revoke" {
-			return errors.New("no")
-		}
-		return nil
-	})
+	w.refuseRevoke()
 	r, err := w.Deprovision(t.Context(), polls, removeRequest("i", ""))
 	if err != nil {
 		t.Fatal(err)

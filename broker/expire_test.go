@@ -262,12 +262,7 @@ func TestACanceledRemovalEndsAtItsTime(t *testing.T) {
 	long.Parameters = []byte(`{"lifetime":"2m"}`)
 	canceled := w.bind(long)
 	w.bind(bindRequest("i", "another"))
-	w.failDriver(func(method string, _ bindery.InstanceSpec) error {
-		if method == "Revoke" {
-			return errors.New("no")
-		}
-		return nil
-	})
+	w.refuseRevoke()
 	w.canceled(w.Unbind(t.Context(), polls, removeRequest("i", "canceled")))
 	w.driverFault.Store(nil)
 	forward(time.Minute)
@@ -295,12 +290,7 @@ func TestWhatACanceledRemovalTookOverEnds(t *testing.T) {
 	w := newWorld(t, clock, limited(bindery.Lifetime{Default: time.Minute}), func(w *world) { w.SyncBudget = 50 * time.Millisecond })
 	w.provision("i", "small")
 	w.bind(bindRequest("i", "b"))
-	w.failDriver(func(method string, _ bindery.InstanceSpec) error {
-		if method == "Revoke" {
-			return errors.New("no")
-		}
-		return nil
-	})
+	w.refuseRevoke()
 	forward(time.Minute)
 	in(t, w.RunExpiry)
 	poll.Until(t, "its end begins", func() bool { b, _ := w.binding("i", "b"); return b.State == bindery.StateRemoving })
@@ -308,6 +298,16 @@ func TestWhatACanceledRemovalTookOverEnds(t *testing.T) {
 	w.driverFault.Store(nil)
 	w.ended("b")
 	w.empty()
+}
+
+// refuseRevoke lets no removal end until driverFault is taken away.
+func (w *world) refuseRevoke() {
+	w.failDriver(func(method string, _ bindery.InstanceSpec) error {
+		if method == "Revoke" {
+			return errors.New("no")
+		}
+		return nil
+	})
 }
 
 // canceled cancels a removal that has begun.
